@@ -1,0 +1,1 @@
+"""The theorems of the lecture notes, each with its evidence."""
