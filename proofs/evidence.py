@@ -1,0 +1,301 @@
+"""How a claim is evaluated at each level of evidence.
+
+*Tested*: Hypothesis draws cases; the claim is computed on floats, and once more on `Rounded`
+numbers, whose running error analysis says how far each side may be off in any float evaluation.
+That is the tolerance; there is no other.
+
+*Certified*: the claim is computed in a number system without rounding error (exact rationals, a
+finite field) or with enclosures (balls), and compared with no tolerance. Where balls overlap, the
+precision doubles; a case that stays undecided never counts as passed. In balls an equality means
+agreement to ``EQUAL_BITS`` bits, since enclosures can refute an equation but not confirm it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings, target
+
+from tinygrad_rnn import scalars
+
+from .catalogue import Case, Comparison, Mistake, Necessity, Theorem
+
+EQUAL_BITS = 128
+MAX_BITS = 4096
+# Without Phase.explain, which traces every line, and without a database: a run depends on its seed.
+SEARCH = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
+FIRST_HIT = (Phase.generate,)
+
+
+class Violated(AssertionError):
+    """A comparison of the claim is false."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """All arrays within ``radius`` of ``mid``: a ball system certifies a claim for all of them."""
+
+    mid: Any
+    radius: Any
+
+
+@dataclass
+class Evidence:
+    """What one level found."""
+
+    verdict: str = "INCONCLUSIVE"
+    examples: int = 0
+    undecided: int = 0
+    tightest: float | None = None
+    tightest_at: str | None = None
+    families: Counter[str] = field(default_factory=Counter)
+    failure: str | None = None
+    case: str | None = None
+
+    def saw(self, label: str, ratio: float) -> None:
+        """Note how close a comparison came to equality."""
+        if self.tightest is None or ratio > self.tightest:
+            self.tightest, self.tightest_at = ratio, label
+
+
+# ---- the number systems -------------------------------------------------------------------------
+
+
+def lift(case: Any, array: Callable[[Any], Any], box: Callable[[Box], Any]) -> Any:
+    """Carry every float array of a case over to another number system."""
+    if isinstance(case, dict):
+        return {k: lift(v, array, box) for k, v in case.items()}
+    if isinstance(case, tuple):
+        return tuple(lift(v, array, box) for v in case)
+    if isinstance(case, Box):
+        return box(case)
+    if isinstance(case, np.ndarray) and case.dtype.kind == "f":
+        return array(case)
+    return case
+
+
+def _middle(array: Callable[[Any], Any]) -> Callable[[Box], Any]:
+    return lambda box: array(box.mid)
+
+
+def _whole(box: Box) -> Any:
+    return np.frompyfunc(scalars.Ball, 2, 1)(box.mid, box.radius)
+
+
+def lifted(case: Case, system: str, example: int = 0) -> Case:
+    """Return the case over a number system; a field has random elements in place of the floats."""
+    if system == "float":
+        return lift(case, np.asarray, _middle(np.asarray))  # type: ignore[no-any-return]
+    if system == "ball":
+        return lift(case, scalars.ball, _whole)  # type: ignore[no-any-return]
+    if system == "field":
+        rng = np.random.default_rng(example)
+        random = lambda a: scalars.field(a, rng)  # noqa: E731
+        return lift(case, random, _middle(random))  # type: ignore[no-any-return]
+    to = {"rational": scalars.rational, "rounded": scalars.rounded}[system]
+    return lift(case, to, _middle(to))  # type: ignore[no-any-return]
+
+
+# ---- comparing ----------------------------------------------------------------------------------
+
+
+def _entries(c: Comparison) -> Iterator[tuple[Any, Any]]:
+    lhs, rhs = np.broadcast_arrays(np.asarray(c.lhs, dtype=object), np.asarray(c.rhs, dtype=object))
+    return zip(lhs.flat, rhs.flat, strict=True)
+
+
+def decide(comparisons: Iterable[Comparison], system: str) -> None:
+    """Decide every comparison with no tolerance.
+
+    Raises
+    ------
+    Violated
+        If one is false.
+    Undecided
+        If balls overlap.
+    """
+    for c in comparisons:
+        for lhs, rhs in _entries(c):
+            if c.relation == "≤":
+                holds = lhs <= rhs
+            elif system == "ball":
+                holds = abs(lhs - rhs) <= Fraction(1, 2**EQUAL_BITS) * (abs(lhs) + abs(rhs))
+            else:
+                holds = lhs == rhs
+            if not holds:
+                raise Violated(f"{c.label}: {lhs} {c.relation} {rhs} is false")
+
+
+def measure(
+    floats: Iterable[Comparison], bounded: Iterable[Comparison], found: Evidence
+) -> dict[str, float]:
+    """Compare floats with the tolerance that `Rounded` numbers derive; return each tightness.
+
+    The tightness of lhs ≤ rhs is lhs/rhs; that of lhs = rhs is its error over its tolerance.
+    """
+    tightness: dict[str, float] = {}
+    for f, r in zip(floats, bounded, strict=True):
+        lhs, rhs = np.broadcast_arrays(np.asarray(f.lhs, float), np.asarray(f.rhs, float))
+        tolerance = np.broadcast_to(scalars.errors(r.lhs) + scalars.errors(r.rhs), lhs.shape)
+        if not np.isfinite(tolerance).all():
+            raise scalars.Undecided(f"{f.label}: the rounding error of this case has no bound")
+        gap = lhs - rhs if f.relation == "≤" else np.abs(lhs - rhs)
+        if not (gap <= tolerance).all():
+            at = int(np.argmax(np.where(np.isnan(gap), np.inf, gap - tolerance)))
+            raise Violated(
+                f"{f.label}: {lhs.flat[at]} {f.relation} {rhs.flat[at]} is false by more than the "
+                f"rounding error {tolerance.flat[at]:.2g}"
+            )
+        over, under = (lhs, rhs) if f.relation == "≤" else (gap, tolerance)
+        ratios = over[under > 0] / under[under > 0]
+        if ratios.size:
+            tightness[f.label] = float(ratios.max())
+            if f.relation == "≤" or found.tightest is None:
+                found.saw(f.label, tightness[f.label])
+    return tightness
+
+
+# ---- the levels ---------------------------------------------------------------------------------
+
+
+def _split_family(case: Case) -> tuple[Case, str]:
+    rest = dict(case)
+    return rest, rest.pop("family", "")
+
+
+def _search(
+    theorem: Theorem,
+    system: str,
+    examples: int,
+    seed_number: int,
+    phases: tuple[Phase, ...],
+    check: Callable[[Case, Evidence], None],
+) -> Evidence:
+    """Run ``check`` on drawn cases; the last failing case Hypothesis shows us is the smallest."""
+    found = Evidence()
+    last: list[Any] = []
+
+    @seed(seed_number)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(theorem.cases(system))
+    def search(drawn: Case) -> None:
+        case, family = _split_family(drawn)
+        try:
+            with np.errstate(all="ignore"):
+                check(case, found)
+        except scalars.Undecided:
+            found.undecided += 1
+        except Exception as error:
+            last[:] = [error, case]
+            raise
+        else:
+            found.examples += 1
+            found.families[family] += 1
+
+    try:
+        search()
+    except BaseException as error:
+        if not last or isinstance(error, KeyboardInterrupt):
+            raise
+        found.verdict = "REFUTED"
+        found.failure = str(last[0]) if isinstance(last[0], Violated) else repr(last[0])
+        found.case = repr(last[1])
+    return found
+
+
+def tested(
+    theorem: Theorem,
+    examples: int,
+    seed_number: int = 0,
+    *,
+    phases: tuple[Phase, ...] = SEARCH,
+) -> Evidence:
+    """Test the claim on floats; CONSISTENT, REFUTED or INCONCLUSIVE."""
+
+    def check(case: Case, found: Evidence) -> None:
+        floats = list(theorem.claim(**lifted(case, "float")))
+        bounded = list(theorem.claim(**lifted(case, "rounded")))
+        for label, tightness in measure(floats, bounded, found).items():
+            if Phase.target in phases and np.isfinite(tightness):
+                target(tightness, label=label)
+
+    found = _search(theorem, "float", examples, seed_number, phases, check)
+    if found.verdict != "REFUTED" and found.examples:
+        found.verdict = "CONSISTENT"
+    return found
+
+
+def certified(
+    theorem: Theorem,
+    system: str,
+    examples: int,
+    seed_number: int = 0,
+    *,
+    phases: tuple[Phase, ...] = SEARCH,
+) -> Evidence:
+    """Check the claim with no tolerance; CERTIFIED, REFUTED or INCONCLUSIVE."""
+
+    def check(case: Case, found: Evidence) -> None:
+        def compute() -> None:
+            decide(theorem.claim(**lifted(case, system, found.examples)), system)
+
+        if system == "ball":
+            scalars.ladder(compute, start=2 * EQUAL_BITS, limit=MAX_BITS)
+        else:
+            compute()
+
+    found = _search(theorem, system, examples, seed_number, phases, check)
+    if found.verdict != "REFUTED" and found.examples and not found.undecided:
+        found.verdict = "CERTIFIED"
+    return found
+
+
+def counterexample(theorem: Theorem, necessity: Necessity) -> str | None:
+    """Return how the claim fails without the hypothesis; None if it does not."""
+    case, _ = _split_family(necessity.case())
+
+    def compute() -> str | None:
+        try:
+            decide(theorem.claim(**lifted(case, necessity.system)), necessity.system)
+        except Violated as violated:
+            return str(violated)
+        return None
+
+    return (
+        scalars.ladder(compute, start=2 * EQUAL_BITS) if necessity.system == "ball" else compute()
+    )
+
+
+@contextmanager
+def planted(mistake: Mistake) -> Iterator[None]:
+    """Replace the mistake's target by its wrong version."""
+    with mock.patch(mistake.target, mistake.wrong(pkgutil.resolve_name(mistake.target))):
+        yield
+
+
+def caught(theorem: Theorem, mistake: Mistake, examples: int, seed_number: int = 0) -> str | None:
+    """Return the level that catches a planted mistake; None if none does."""
+    with planted(mistake):
+        for system in theorem.systems:
+            found = certified(theorem, system, examples, seed_number, phases=FIRST_HIT)
+            if found.verdict == "REFUTED":
+                return system
+        if tested(theorem, examples, seed_number, phases=FIRST_HIT).verdict == "REFUTED":
+            return "float"
+    return None

@@ -1,0 +1,126 @@
+"""The report of `verify` as a person reads it: a table, what went wrong, one line to conclude."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .catalogue import CHAPTERS
+from .verify import verdicts
+
+Entry = dict[str, Any]
+
+COLOURS = {
+    "PROVED": "green",
+    "CERTIFIED": "green",
+    "CONSISTENT": "cyan",
+    "INCONCLUSIVE": "yellow",
+    "NOT CHECKED": "bright_black",
+    "REFUTED": "bold red",
+}
+
+
+def _verdict(word: str) -> Text:
+    return Text(word, COLOURS[word])
+
+
+def _tested(level: Entry) -> str:
+    if "examples" not in level:
+        return "–"
+    tightest = level["tightest"]
+    return f"{level['examples']:,}" + (f"  {tightest:.3g}" if tightest is not None else "")
+
+
+def _certified(level: Entry) -> str:
+    if "examples" not in level:
+        return "–"
+    return f"{level['examples']:,}  {level['arithmetic']}"
+
+
+def table(report: Entry) -> Table:
+    """One row a theorem, by chapter."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    made.add_column("id", no_wrap=True)
+    made.add_column("theorem")
+    made.add_column("tested\nexamples, tightest", no_wrap=True)
+    made.add_column("certified\nexamples, arithmetic")
+    made.add_column("verdict", no_wrap=True)
+    chapter = None
+    for entry in report["theorems"]:
+        if entry["chapter"] != chapter:
+            chapter = entry["chapter"]
+            made.add_row()
+            made.add_row("", Text(CHAPTERS[chapter], "bold"))
+        levels = entry["levels"]
+        made.add_row(
+            entry["id"],
+            entry["title"],
+            _tested(levels["tested"]),
+            _certified(levels["certified"]),
+            _verdict(entry["verdict"]),
+        )
+    if report["examples"]:
+        made.add_row()
+        made.add_row("", Text("The notes' worked examples", "bold"))
+    for example in report["examples"]:
+        made.add_row(example["id"], example["title"], "", "", _verdict(example["verdict"]))
+    return made
+
+
+def complaints(entry: Entry) -> list[str]:
+    """What is wrong with the evidence of one theorem, a sentence each."""
+    lines = []
+    certified = entry["levels"]["certified"]
+    for name, level in {
+        "tested": entry["levels"]["tested"],
+        **{f"certified over {k}": v for k, v in certified.get("systems", {}).items()},
+    }.items():
+        if level["verdict"] == "REFUTED":
+            lines.append(f"{entry['id']} {name}: {level['failure']}\n    on {level['case']}")
+        elif level["verdict"] == "INCONCLUSIVE":
+            lines.append(
+                f"{entry['id']} {name}: {level['undecided']} cases undecided, "
+                f"{level['examples']} decided."
+            )
+    for n in entry["necessity"]:
+        if n["counterexample"] is None:
+            lines.append(
+                f"{entry['id']}: holds on the case stored against dropping {n['dropped']!r}."
+            )
+    for s in entry["sensitivity"]:
+        if s["caught_by"] is None:
+            lines.append(f"{entry['id']}: did not catch the planted mistake {s['mistake']!r}.")
+    return lines
+
+
+def conclusion(report: Entry) -> str:
+    """One line that says what was found."""
+    count = Counter(verdicts(report))
+    levels = [level for e in report["theorems"] for level in e["levels"].values()]
+    cases = sum(level.get("examples", 0) for level in levels)
+    necessary = sum(len(e["necessity"]) for e in report["theorems"])
+    planted = sum(len(e["sensitivity"]) for e in report["theorems"])
+    found = ", ".join(f"{n} {word}" for word in COLOURS if (n := count[word]))
+    begin = "Interrupted: " if report["interrupted"] else ""
+    return (
+        f"{begin}{len(report['theorems'])} theorems, {len(report['examples'])} examples: {found}. "
+        f"{cases:,} cases, {necessary} counterexamples to dropped hypotheses, "
+        f"{planted} planted mistakes, {report['seconds']:.0f} s."
+    )
+
+
+def show(report: Entry, console: Console) -> None:
+    """Print the whole report."""
+    console.print(table(report))
+    console.print()
+    for entry in report["theorems"]:
+        for line in complaints(entry):
+            console.print(line, style="yellow", highlight=False, markup=False)
+    for example in report["examples"]:
+        if example["verdict"] not in ("CERTIFIED", "CONSISTENT"):
+            console.print(f"{example['id']}: {example['detail']}", style="yellow", markup=False)
+    console.print(conclusion(report), highlight=False, markup=False)

@@ -1,0 +1,176 @@
+"""Gather the evidence for every theorem and every worked example, in parallel over the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import evidence
+from .catalogue import SYSTEMS, Theorem, load
+
+LEVELS = ("tested", "certified", "proved")
+NOT_ASKED = {"verdict": "NOT CHECKED", "reason": "this level was not asked for"}
+INTERRUPTED = {"verdict": "NOT CHECKED", "reason": "interrupted"}
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many cases each level draws, and how many a planted mistake may survive."""
+
+    tested: int
+    certified: int
+    mistakes: int
+
+
+PROFILES = {
+    "quick": Effort(tested=50, certified=20, mistakes=100),
+    "default": Effort(tested=250, certified=100, mistakes=300),
+    "deep": Effort(tested=5000, certified=2000, mistakes=2000),
+}
+
+
+def _tested(theorem: Theorem, effort: Effort, seed: int) -> Entry:
+    return asdict(evidence.tested(theorem, effort.tested, seed))
+
+
+def _certified(theorem: Theorem, effort: Effort, seed: int) -> Entry:
+    found = {s: evidence.certified(theorem, s, effort.certified, seed) for s in theorem.systems}
+    verdicts = {e.verdict for e in found.values()}
+    verdict = next(v for v in ("REFUTED", "INCONCLUSIVE", "CERTIFIED") if v in verdicts)
+    return {
+        "verdict": verdict,
+        "examples": sum(e.examples for e in found.values()),
+        "arithmetic": ", ".join(SYSTEMS[s] for s in found),
+        "systems": {s: asdict(e) for s, e in found.items()},
+    }
+
+
+def _proved(theorem: Theorem, effort: Effort, seed: int) -> Entry:
+    return {"verdict": "NOT CHECKED", "coq": None, "reason": "no formal proof is registered"}
+
+
+_CHECKS = {"tested": _tested, "certified": _certified, "proved": _proved}
+
+
+def entry_of(theorem: Theorem) -> Entry:
+    """Return what the report says of a theorem before any evidence."""
+    return {
+        "id": theorem.id,
+        "title": theorem.title,
+        "chapter": theorem.chapter,
+        "statement": theorem.statement,
+        "hypotheses": list(theorem.hypotheses),
+        "sources": list(theorem.sources),
+        "levels": dict.fromkeys(LEVELS, INTERRUPTED),
+        "necessity": [],
+        "sensitivity": [],
+        "verdict": "NOT CHECKED",
+    }
+
+
+def check(theorem: Theorem, levels: Sequence[str], effort: Effort, seed: int) -> Entry:
+    """Gather the evidence for one theorem."""
+    entry = entry_of(theorem)
+    started = time.perf_counter()
+    entry["levels"] = {
+        level: _CHECKS[level](theorem, effort, seed) if level in levels else NOT_ASKED
+        for level in LEVELS
+    }
+    if "certified" in levels:
+        for necessity in theorem.necessity:
+            shown = evidence.counterexample(theorem, necessity)
+            entry["necessity"].append({"dropped": necessity.dropped, "counterexample": shown})
+    if {"tested", "certified"} & set(levels):
+        for mistake in theorem.sensitivity:
+            by = evidence.caught(theorem, mistake, effort.mistakes, seed)
+            entry["sensitivity"].append({"mistake": mistake.name, "caught_by": by})
+    entry["verdict"] = _overall(entry)
+    entry["seconds"] = time.perf_counter() - started
+    return entry
+
+
+def _overall(entry: Entry) -> str:
+    """The strongest evidence, unless some of it failed."""
+    verdicts = [level["verdict"] for level in entry["levels"].values()]
+    if "REFUTED" in verdicts:
+        return "REFUTED"
+    weak = any(n["counterexample"] is None for n in entry["necessity"]) or any(
+        s["caught_by"] is None for s in entry["sensitivity"]
+    )
+    if weak or "INCONCLUSIVE" in verdicts:
+        return "INCONCLUSIVE"
+    order = ("PROVED", "CERTIFIED", "CONSISTENT", "NOT CHECKED")
+    return next(v for v in order if v in verdicts)
+
+
+def _job(job: tuple[str, Any]) -> tuple[str, Entry]:
+    kind, argument = job
+    if kind == "examples":
+        from . import examples
+
+        return kind, {"examples": [example.to_json() for example in examples.run()]}
+    id, levels, effort, seed = argument
+    return id, check(load()[id], levels, effort, seed)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def verify(
+    ids: Sequence[str],
+    levels: Sequence[str] = LEVELS,
+    profile: str = "default",
+    seed: int = 0,
+    *,
+    examples: bool = True,
+    processes: int | None = None,
+    progress: Callable[[str], None] = lambda finished: None,
+) -> Entry:
+    """Gather the evidence for the theorems ``ids`` and return the report.
+
+    ``progress`` is called with each id as it is finished, and with ``"examples"``. After Ctrl-C the
+    report holds what was finished, and says so.
+    """
+    started = time.perf_counter()
+    theorems = load()
+    effort = PROFILES[profile]
+    jobs: list[tuple[str, Any]] = [("examples", None)] if examples else []
+    jobs += [("theorem", (id, tuple(levels), effort, seed)) for id in ids]
+    entries = {id: entry_of(theorems[id]) for id in ids}
+    report: Entry = {"interrupted": False, "profile": profile, "seed": seed, "examples": []}
+    try:
+        for id, entry in _run(jobs, processes or os.cpu_count() or 1):
+            if id == "examples":
+                report["examples"] = entry["examples"]
+            else:
+                entries[id] = entry
+            progress(id)
+    except KeyboardInterrupt:
+        report["interrupted"] = True
+    report["theorems"] = list(entries.values())
+    report["notes"] = []
+    report["seconds"] = time.perf_counter() - started
+    return report
+
+
+def _run(jobs: list[tuple[str, Any]], processes: int) -> Iterator[tuple[str, Entry]]:
+    if processes == 1 or len(jobs) == 1:
+        yield from map(_job, jobs)
+        return
+    # Spawned, not forked: the progress bar runs a thread. Leaving the block stops the workers.
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(min(processes, len(jobs)), _ignore_interrupt) as pool:
+        yield from pool.imap_unordered(_job, jobs)
+
+
+def verdicts(report: Entry) -> list[str]:
+    """Every verdict of a report, theorems and examples."""
+    return [item["verdict"] for item in (*report["theorems"], *report["examples"])]
