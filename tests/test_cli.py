@@ -1,0 +1,125 @@
+"""The command line: what a user sees, and what scripts rely on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from tinygrad_rnn.cli import app
+from tinygrad_rnn.proofs import catalogue, report, verify
+
+COMMAND = [sys.executable, "-c", "from tinygrad_rnn.cli import main; main()"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "160", "TERM": "dumb"})
+
+
+def test_one_theorem(tmp_path):
+    file = tmp_path / "report.json"
+    result = run("verify", "--only", "B-7", "--profile", "quick", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert "B-7" in result.output
+    assert "1 CERTIFIED" in result.output
+    (entry,) = json.loads(file.read_text())["theorems"]
+    assert entry["id"] == "B-7"
+    assert set(entry["levels"]) == {"tested", "certified", "proved"}
+    assert entry["levels"]["tested"]["verdict"] == "CONSISTENT"
+    assert entry["levels"]["certified"]["verdict"] == "CERTIFIED"
+    assert entry["levels"]["proved"]["verdict"] == "NOT CHECKED"
+    assert all(n["counterexample"] for n in entry["necessity"])
+    assert all(s["caught_by"] for s in entry["sensitivity"])
+
+
+def test_only_takes_several_ids_in_any_case():
+    result = run("verify", "--only", "b-7,A-1", "--only", "K-4", "--level", "proved")
+    assert result.exit_code == 0
+    assert "3 NOT CHECKED" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("verify", "--only", "Z-9"), "no theorem Z-9; there are A-1"),
+        (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
+        (("verify", "--profile", "slow"), "'slow' is not one of"),
+        (("verify", "--seed", "-1"), "-1"),
+        (("frobnicate",), "No such command"),
+    ],
+)
+def test_bad_usage(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+def test_refutation_is_told_and_is_exit_status_1(monkeypatch):
+    from dataclasses import replace
+
+    theorems = catalogue.load()
+    false = replace(theorems["B-7"], claim=_false)
+    monkeypatch.setitem(theorems, "B-7", false)
+    result = run("verify", "--only", "B-7", "--profile", "quick")
+    assert result.exit_code == 1
+    assert "REFUTED" in result.output
+    assert "two is one: 2 = 1 is false" in result.output
+
+
+def _false(**case):
+    yield catalogue.equal("two is one", 2, 1)
+
+
+def test_weak_evidence_is_no_pass(monkeypatch):
+    from dataclasses import replace
+
+    theorem = catalogue.load()["B-7"]
+    blind = catalogue.Mistake("none", "tinygrad_rnn.cells.RNNCell.jacobian", lambda right: right)
+    unneeded = catalogue.Necessity("a hypothesis that is not needed", _holds(theorem))
+    entry = verify.check(
+        replace(theorem, sensitivity=(blind,), necessity=(unneeded,)),
+        verify.LEVELS, verify.PROFILES["quick"], 0,
+    )  # fmt: skip
+    assert entry["verdict"] == "INCONCLUSIVE"
+    told = "\n".join(report.complaints(entry))
+    assert "did not catch the planted mistake 'none'" in told
+    assert "a hypothesis that is not needed" in told
+
+
+def _holds(theorem):
+    from hypothesis import find
+
+    return lambda: find(theorem.cases("rational"), lambda case: True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C to a process group otherwise")
+def test_interrupt_leaves_a_valid_partial_report(tmp_path):
+    file = tmp_path / "report.json"
+    arguments = ["verify", "--profile", "deep", "--json", str(file)]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while not file.exists():  # it is opened just before the work begins
+        time.sleep(0.05)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "Interrupted" in output
+    written = json.loads(file.read_text())
+    assert written["interrupted"] is True
+    assert len(written["theorems"]) == len(catalogue.load())
+    unfinished = [t for t in written["theorems"] if t["verdict"] == "NOT CHECKED"]
+    assert all(t["levels"]["tested"]["reason"] == "interrupted" for t in unfinished)
+    assert unfinished
+
+
+def test_version():
+    assert run("--version").output.strip() == "0.1.0"

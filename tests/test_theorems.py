@@ -1,0 +1,58 @@
+"""Every theorem of the registry, as test items named by its id: ``pytest -k B-5``."""
+
+import pytest
+
+from tinygrad_rnn.proofs import catalogue, evidence
+from tinygrad_rnn.proofs.verify import PROFILES
+
+THEOREMS = catalogue.load()
+EFFORT = PROFILES["quick"]
+
+every_theorem = pytest.mark.parametrize("id", THEOREMS)
+
+
+def _items(attribute, name):
+    return [
+        pytest.param(THEOREMS[id], item, id=f"{id} {name(item)}")
+        for id in THEOREMS
+        for item in getattr(THEOREMS[id], attribute)
+    ]
+
+
+@every_theorem
+def test_tested(id):
+    found = evidence.tested(THEOREMS[id], EFFORT.tested)
+    assert found.verdict == "CONSISTENT", f"{found.failure} on {found.case}"
+
+
+@pytest.mark.parametrize(("theorem", "system"), _items("systems", str))
+def test_certified(theorem, system):
+    found = evidence.certified(theorem, system, EFFORT.certified)
+    assert found.verdict == "CERTIFIED", f"{found.failure} on {found.case}; {found.undecided}"
+
+
+@pytest.mark.parametrize(("theorem", "necessity"), _items("necessity", lambda n: n.dropped))
+def test_hypothesis_is_necessary(theorem, necessity):
+    assert evidence.counterexample(theorem, necessity), "the claim holds without the hypothesis"
+
+
+@pytest.mark.parametrize(("theorem", "mistake"), _items("sensitivity", lambda m: m.name))
+def test_mistake_is_caught(theorem, mistake):
+    assert evidence.caught(theorem, mistake, EFFORT.mistakes), "the planted mistake went unnoticed"
+
+
+@every_theorem
+def test_entry_is_complete(id):
+    theorem = THEOREMS[id]
+    assert theorem.id == id
+    for text in (theorem.title, theorem.statement, theorem.proof):
+        assert text.strip() == text != ""
+    assert theorem.sources
+    assert theorem.systems
+    assert set(theorem.systems) <= set(catalogue.SYSTEMS)
+    assert theorem.sensitivity
+
+
+def test_the_first_theorems_are_here():
+    first = "A-1 A-2 A-5 L-1 L-2 J-1 J-2 J-3 J-4 J-5 J-6 C-1 C-3 C-5 C-6 B-1 B-2 B-5 B-7 B-8 V-1 V-2"
+    assert set(f"{first} K-1 K-4".split()) <= set(THEOREMS)
