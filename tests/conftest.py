@@ -1,0 +1,24 @@
+"""Settings shared by all tests: how Hypothesis searches, and one thread per process."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Before anything loads NumPy: a BLAS with one thread sums in the same order every time, and the
+# test processes do not fight over the cores.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+# No deadline and no complaint about slow generation: a busy machine is not a counterexample.
+settings.register_profile(
+    "default",
+    max_examples=50,
+    derandomize=True,  # the same examples on every run: a red suite is red for everybody
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# New examples on every run; failures are kept in .hypothesis and tried first the next time.
+settings.register_profile(
+    "deep", settings.get_profile("default"), max_examples=2000, derandomize=False
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
