@@ -3,7 +3,8 @@
 python -m benchmarks.tape [--rounds N] [--json FILE]
 
 The gradient of Σ h_T by W_x, W_h and b, where h_t = tanh(x_t W_x + h_{t−1} W_h + b). The sizes are
-small, so what is measured is the cost of recording and sweeping, not of the arithmetic.
+small, so what is measured is the cost of recording and sweeping, not of the arithmetic. Times are
+CPU times of the process: other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -110,9 +111,9 @@ def measure(rounds: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in gradients}
     for _ in range(rounds):  # interleaved: a disturbance hits all alike
         for name, gradient in gradients.items():
-            start = time.perf_counter()
+            start = time.process_time()
             gradient()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     reference = gradients["NumPy by hand"]()
     ours = seconds["tinygrad_rnn tape"]
     rows = {}
@@ -120,7 +121,7 @@ def measure(rounds: int) -> dict[str, Any]:
         low, median, high = statistics.quantiles(sample, n=4, method="inclusive")
         rows[name] = {
             "milliseconds": [1e3 * low, 1e3 * median, 1e3 * high],
-            # Round by round, because a disturbance outlasts a round.
+            # Round by round: what slows the machine for a while slows both.
             "ours_over_this": statistics.median(map(truediv, ours, sample)),
             "distance_from_hand": distance(gradients[name](), reference),
         }
@@ -130,7 +131,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     sizes = ", ".join(f"{k} = {v}" for k, v in result["sizes"].items())
-    table = Table("gradient by", title="tanh RNN, forward and backward", caption=sizes)
+    table = Table("gradient by", title="tanh RNN, forward and backward, CPU time", caption=sizes)
     for heading in ("median, ms", "quartiles, ms", "ours / this", "difference"):
         table.add_column(heading, justify="right")
     for name, row in result["gradients"].items():
