@@ -2,7 +2,8 @@
 
 python -m benchmarks.imports [--rounds N] [--json FILE]
 
-Also timed with every public name loaded, which is the most that first use can cost.
+Also timed with every public name loaded, which is the most that first use can cost. Times are CPU
+times: other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ STATEMENTS = {
 }
 TIMED = """
 import time, numpy
-start = time.perf_counter()
+start = time.process_time()
 {statement}
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     result = measure(arguments.rounds)
-    table = Table("import, after numpy", title=f"milliseconds, {arguments.rounds} rounds")
+    table = Table("import, after numpy", title=f"CPU time in ms, {arguments.rounds} rounds")
     for heading in ("lower quartile", "median", "upper quartile"):
         table.add_column(heading, justify="right")
     for name, quartiles in result.items():
