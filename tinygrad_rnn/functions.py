@@ -17,7 +17,7 @@ import numpy as np
 Array = Any  # an ndarray of any number system, a NumPy scalar, or a Tensor
 
 
-def _by_element(name: str, otherwise: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
+def _by_element(name: str, otherwise: Callable[[Any], Any] | None = None) -> Any:
     """Lift the element's own method ``name`` to object arrays."""
 
     def call(e: Any) -> Any:
@@ -62,7 +62,7 @@ def sigmoid(x: Array) -> Array:
     if x.dtype == object:
         return _sigmoid(x)
     e = _decay(x)
-    return np.where(x.real > 0, 1, e) / (1 + e)
+    return np.where(x.real > 0, 1.0, e) / (1.0 + e)
 
 
 def d_sigmoid(x: Array) -> Array:
@@ -80,7 +80,7 @@ def d_sigmoid(x: Array) -> Array:
     if x.dtype == object:
         return _d_sigmoid(x)
     e = _decay(x)
-    return e / np.square(1 + e)
+    return e / np.square(1.0 + e)
 
 
 def d_tanh(x: Array) -> Array:
@@ -97,9 +97,9 @@ def d_tanh(x: Array) -> Array:
     x = np.asarray(x)
     if x.dtype == object:
         return _d_tanh(x)
-    e = _decay(x + x)
-    twice = e + e
-    return (twice + twice) / np.square(1 + e)
+    # 2|x| may overflow; e^(−1600) is 0.
+    e = _decay(x + x) if x.dtype.kind == "c" else np.exp(-2.0 * np.minimum(np.abs(x), 800.0))
+    return 4.0 * e / np.square(1.0 + e)
 
 
 def relu(x: Array) -> Array:
@@ -177,4 +177,4 @@ def leaky_step(x: Array, slope: float | Fraction = 0.01) -> Array:
     if x.dtype == object:
         slope = Fraction(slope)
         return slope + (1 - slope) * _step(x)
-    return np.where(x.real > 0, np.ones_like(x), slope)
+    return np.where(x.real > 0, np.ones_like(x), np.full_like(x, slope))

@@ -1,9 +1,8 @@
-"""How a rule is stated: three short ways and one general one.
+"""How a rule is stated: two short ways and a general one.
 
 * `elementwise(f, ∂₁, ∂₂, …)` names the partial derivative for each argument, a function of the
   result ``y`` and the arguments, or the number 1 or −1; None marks an argument without one;
 * `linear(f, transpose)` names the transpose: f is its own Jacobian–vector product;
-* `derived(f)` rewrites f in terms of other functions that have rules;
 * `rule(f, jvps, vjps)` gives both products.
 """
 
@@ -16,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autodiff.tensor import DERIVED, RULES, Array, Rule, Tensor, apply, public_name
+from tinygrad_rnn.autodiff.tensor import RULES, Rule, Tensor, apply, public_name
+from tinygrad_rnn.composed import Function
+from tinygrad_rnn.functions import Array
 
 
-def rule(
-    f: Callable[..., Any], jvps: Any, vjps: Any, keywords: tuple[str, ...] = (), **more: Any
-) -> Callable[..., Any]:
+def rule(f: Function, jvps: Any, vjps: Any, keywords: tuple[str, ...] = ()) -> Function:
     """Register the primitive ``f`` and return a version of it that accepts Tensors."""
     if public_name(f).startswith("np."):  # NumPy hands over to us by itself
-        RULES[f] = Rule(f, jvps, vjps, keywords, **more)
+        RULES[f] = Rule(f, jvps, vjps, keywords)
         return f
 
     @wraps(f)
@@ -34,60 +33,42 @@ def rule(
                 return apply(made, args, keywords)
         return f(*args, **keywords)
 
-    made = RULES[f] = Rule(on_tensors, jvps, vjps, keywords, **more)
+    made = RULES[f] = Rule(on_tensors, jvps, vjps, keywords)
     return on_tensors
 
 
-def _scale(partial: Any) -> Any:
+def _times(partial: Any) -> Any:
     """Return (v, y, *args) ↦ v · ∂: for element-wise functions JVP and VJP are the same product."""
     if partial is None:
         return None
     if isinstance(partial, int):
-        return {1: lambda v, y, *args, **k: v, -1: lambda v, y, *args, **k: -v}[partial]
-    return lambda v, y, *args, **k: v * partial(y, *args, **k)
+        return {1: lambda v, *_, **__: v, -1: lambda v, *_, **__: -v}[partial]
+    return lambda v, *args, **keywords: v * partial(*args, **keywords)
 
 
-def elementwise(f: Callable[..., Any], *partials: Any, **more: Any) -> Callable[..., Any]:
+def elementwise(f: Function, *partials: Any, keywords: tuple[str, ...] = ()) -> Function:
     """Register ``f``, of which argument i has the element-wise partial derivative partials[i]."""
-    products = tuple(map(_scale, partials))
-    return rule(f, products, products, **more)
+    products = tuple(map(_times, partials))
+    return rule(f, products, products, keywords)
 
 
-def linear(
-    f: Callable[..., Any],
-    transpose: Callable[..., Any],
-    keywords: tuple[str, ...] = (),
-    **more: Any,
-) -> Callable[..., Any]:
+def linear(f: Function, transpose: Function, keywords: tuple[str, ...] = ()) -> Function:
     """Register ``f``, linear in its first argument; transpose(g, *arguments) is its transpose."""
 
     def push(t: Array, y: Array, x: Array, *args: Any, **k: Any) -> Array:
-        return f_on_tensors(t, *args, **k)
+        return on_tensors(t, *args, **k)
 
-    def pull(g: Array, y: Array, *args: Any, **k: Any) -> Array:
-        return transpose(g, *args, **k)
-
-    f_on_tensors = rule(f, (push,), (pull,), keywords, **more)
-    return f_on_tensors
-
-
-def derived(f: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as what ``f`` does on Tensors."""
-
-    def register(g: Callable[..., Any]) -> Callable[..., Any]:
-        DERIVED[f] = g
-        return g
-
-    return register
+    on_tensors = rule(f, (push,), (lambda g, y, *args, **k: transpose(g, *args, **k),), keywords)
+    return on_tensors
 
 
 def differentiable(
     *,
     partials: Sequence[Any] | None = None,
-    transpose: Callable[..., Any] | None = None,
+    transpose: Function | None = None,
     jvp: Any = None,
     vjp: Any = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Function], Function]:
     """Teach the engine a function: your own, or one of NumPy's that has no rule yet.
 
     Parameters
@@ -124,7 +105,7 @@ def differentiable(
     if sum(ways) != 1 or (jvp is None) != (vjp is None):
         raise TypeError("differentiable() needs partials=, or transpose=, or both jvp= and vjp=.")
 
-    def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(f: Function) -> Function:
         keywords = () if isinstance(f, np.ufunc) else tuple(inspect.signature(f).parameters)
         if partials is not None:
             return elementwise(f, *partials, keywords=keywords)

@@ -7,11 +7,14 @@ made is a topological order, so neither sweep needs recursion, and a shared node
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autodiff.tensor import Array, Tensor, raw
+from tinygrad_rnn.autodiff.arrays import scatter
+from tinygrad_rnn.autodiff.tensor import Part, Tensor, raw
+from tinygrad_rnn.functions import Array
 
 
 def ancestors(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -23,15 +26,8 @@ def ancestors(outputs: Sequence[Tensor]) -> list[Tensor]:
         if node._serial not in seen:
             seen[node._serial] = node
             if node._origin is not None:
-                for parent in node._origin[3]:
-                    if parent is not None:
-                        stack.append(parent)
+                stack += [parent for parent in node._origin[3] if parent is not None]
     return [seen[serial] for serial in sorted(seen)]
-
-
-def leaves_of(output: Tensor) -> list[Tensor]:
-    """Return the leaves ``output`` was computed from."""
-    return [node for node in ancestors([output]) if node._origin is None]
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -41,14 +37,12 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
 
 
-def _cast(g: Array, dtype: np.dtype[Any]) -> Array:
+def cast(g: Array, dtype: np.dtype[Any]) -> Array:
+    """Give a tangent or cotangent the precision of its array."""
     if g.dtype == dtype or g.dtype.hasobject:
         return g
     if g.dtype.kind == "c":
-        raise TypeError(
-            "A real input reached a complex result, so its derivative is complex. Make the input "
-            "complex: x.astype(complex)."
-        )
+        raise TypeError("The derivative of a real input is complex: use x.astype(complex).")
     return g.astype(dtype)
 
 
@@ -56,7 +50,9 @@ class Cotangents(dict[int, Array]):
     """The cotangents of the nodes still to be visited, by serial number; contributions add up."""
 
     def __init__(self) -> None:
-        self._own: set[int] = set()  # sums made here: no one else holds them, so they may grow
+        self.queue: list[tuple[int, Tensor]] = []  # a heap: the latest node first
+        self.own: set[int] = set()  # sums made here: no one else holds them, so they may grow
+        self.parts: dict[int, list[Part]] = {}  # contributions to parts of an array, still apart
 
     def add(self, node: Tensor, g: Array) -> None:
         """Add a contribution, in place where the sum so far is our own.
@@ -65,39 +61,47 @@ class Cotangents(dict[int, Array]):
         """
         value = node._value
         if type(g) is not np.ndarray and type(g) is not Tensor:
+            if type(g) is Part:
+                return self._add_part(node, g)
             g = np.asarray(g)
         if g.shape != value.shape:
             same = g.size == value.size  # only axes of length 1 were added
             g = g.reshape(value.shape) if same else unbroadcast(g, value.shape)
         if g.dtype is not value.dtype:
-            g = _cast(g, value.dtype)
+            g = cast(g, value.dtype)
         key = node._serial
         if key not in self:
             self[key] = g
-        elif key in self._own and type(g) is np.ndarray:
+            if node._origin is not None:
+                heappush(self.queue, (-key, node))
+        elif key in self.own and type(g) is np.ndarray:
             self[key] += g
         else:
-            self._keep(key, self[key] + g)
+            self[key] = total = self[key] + g
+            (self.own.add if type(total) is np.ndarray else self.own.discard)(key)
 
-    def buffer(self, node: Tensor, dtype: Any) -> Array:
-        """Return the sum so far as an array of our own, for contributions to a part of it."""
-        key = node._serial
-        if key not in self._own:
-            zeros = np.zeros(node._value.shape, dtype)
-            self._keep(key, np.asarray(zeros + self[key]) if key in self else zeros)
-        return self[key]
+    def _add_part(self, node: Tensor, part: Part) -> None:
+        """Add later, together with other parts, so that the time is proportional to the parts."""
+        if node._serial not in self:
+            self.add(node, np.broadcast_to(np.zeros((), part.g.dtype), node.shape))
+        parts = self.parts.setdefault(node._serial, [])
+        parts.append(part)
+        if len(parts) * part.g.size >= node.size:
+            self._gather(node)
 
-    def _keep(self, key: int, total: Array) -> None:
-        self[key] = total
-        (self._own.add if type(total) is np.ndarray else self._own.discard)(key)
+    def _gather(self, node: Tensor) -> None:
+        parts = self.parts.pop(node._serial)
+        self.add(node, scatter(node.shape, [p.index for p in parts], *[p.g for p in parts]))
+
+    def take(self, node: Tensor) -> Array:
+        """Return the cotangent of a node, None if there is none, and forget it."""
+        if node._serial in self.parts:
+            self._gather(node)
+        return self.pop(node._serial, None)
 
 
 def sweep_backward(
-    outputs: Sequence[Tensor],
-    seeds: Sequence[Array],
-    sources: Sequence[Tensor],
-    *,
-    release: bool = False,
+    outputs: list[Tensor], seeds: list[Array], sources: list[Tensor], release: bool = False
 ) -> list[Array]:
     """Return the cotangents of the leaves ``sources`` for the cotangents ``seeds`` of ``outputs``.
 
@@ -105,52 +109,51 @@ def sweep_backward(
     of the record, which then cannot be swept again.
     """
     cotangents = Cotangents()
+    add, queue = cotangents.add, cotangents.queue
     for output, seed in zip(outputs, seeds, strict=True):
-        cotangents.add(output, seed)
-    order = ancestors(outputs)
-    while order:
-        node = order.pop()
-        if node._origin is None or node._serial not in cotangents:
-            continue
-        g, y = cotangents.pop(node._serial), node._value
-        rule, values, keywords, parents = node._origin
-        if rule.accumulate is not None and type(g) is np.ndarray and parents[0] is not None:
-            rule.accumulate(cotangents.buffer(parents[0], g.dtype), g, *values[1:])
-        elif type(rule.vjps) is tuple:
+        add(output, seed)
+    while queue:
+        node = heappop(queue)[1]
+        g, y = cotangents.take(node), node._value
+        rule, values, keywords, parents = node._origin  # type: ignore[misc]  # no leaf is queued
+        if isinstance(rule.vjps, tuple):
             for parent, vjp in zip(parents, rule.vjps):  # noqa: B905  # options have no product
                 if parent is not None and vjp is not None:
-                    cotangents.add(parent, vjp(g, y, *values, **keywords))
+                    add(parent, vjp(g, y, *values, **keywords))
         else:
-            joint = rule.vjps(g, y, *values, **keywords)
-            for parent, d in zip(parents, joint, strict=True):
-                if parent is not None and d is not None:
-                    cotangents.add(parent, d)
+            for parent, d in zip(parents, rule.vjps(g, y, *values), strict=True):
+                if parent is not None:
+                    add(parent, d)
         if release:
             node._origin = None
-    return [
-        cotangents[s._serial] if s._serial in cotangents else np.zeros_like(raw(s)) for s in sources
-    ]
+    return [_result(cotangents.take(s), s) for s in sources]
 
 
 def sweep_forward(
     outputs: Sequence[Tensor], sources: Sequence[Tensor], tangents: Sequence[Array]
 ) -> list[Array]:
     """Return the tangents of ``outputs`` for the tangents of the leaves ``sources``."""
-    known = {s._serial: t for s, t in zip(sources, tangents, strict=True)}
+    known = {s._serial: cast(t, s.dtype) for s, t in zip(sources, tangents, strict=True)}
     for node in ancestors(outputs):
         if node._origin is None:
             continue
-        y = node._value
         rule, values, keywords, parents = node._origin
         inward = [None if p is None else known.get(p._serial) for p in parents]
-        if type(rule.jvps) is tuple:
-            total = None
-            for t, jvp in zip(inward, rule.jvps):  # noqa: B905  # options have no product
-                if t is not None and jvp is not None:
-                    term = jvp(t, y, *values, **keywords)
-                    total = term if total is None else total + term
+        if all(t is None for t in inward):
+            continue
+        if isinstance(rule.jvps, tuple):
+            pairs = zip(inward, rule.jvps)  # noqa: B905  # options have no product
+            moving = [(t, jvp) for t, jvp in pairs if t is not None and jvp is not None]
+            terms = [jvp(t, node._value, *values, **keywords) for t, jvp in moving]
         else:
-            total = rule.jvps(inward, y, *values, **keywords)
-        if total is not None:
-            known[node._serial] = np.broadcast_to(total, y.shape)
-    return [known[o._serial] if o._serial in known else np.zeros_like(raw(o)) for o in outputs]
+            terms = [rule.jvps(inward, node._value, *values)]
+        if terms:
+            known[node._serial] = np.broadcast_to(sum(terms[1:], terms[0]), node.shape)
+    return [_result(known.get(o._serial), o) for o in outputs]
+
+
+def _result(found: Array | None, node: Tensor) -> Array:
+    """Return an array that the caller may change: not a view, nor the seed that was passed in."""
+    if found is None:
+        return np.zeros_like(raw(node))
+    return found if type(found) is Tensor else np.array(found)

@@ -3,58 +3,50 @@
 User code is plain NumPy. When a NumPy function meets a Tensor, NumPy hands the call over (protocols
 NEP 13 and NEP 18); `apply` looks up the function's rule, computes the value with plain NumPy and
 records one node: the rule, the values it was given, and the Tensors those came from. The record is
-never consulted here; `transforms.py` sweeps over it, forward for tangents, backward for cotangents.
+never consulted here; `sweeps.py` walks it, forward for tangents, backward for cotangents.
 
 Every Tensor belongs to a *trace*, one for each running transform, and traces nest. An operation is
 recorded by its innermost trace, on values that may themselves be Tensors of outer traces; that is
 all it takes for derivatives of derivatives to be right.
+
+A record refers to the arrays it was computed from and does not copy them. An array that is
+overwritten after it was used changes the derivative, so write ``x = x + 1``, not ``x += 1``.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = Any  # an ndarray of any number system, a NumPy scalar, or a Tensor
-
-RULES: dict[Callable[..., Any], Rule] = {}
-DERIVED: dict[Callable[..., Any], Callable[..., Any]] = {}
-UNTRACED: set[Callable[..., Any]] = set()
+from tinygrad_rnn.composed import COMPOSED, CONSTANT, Function
+from tinygrad_rnn.functions import Array
 
 
-@final
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """A primitive: its value, its Jacobian–vector product and its vector–Jacobian product.
 
-    ``jvps[i](t, y, *values)`` is ∂y/∂aᵢ·t and ``vjps[i](g, y, *values)`` is g·∂y/∂aᵢ, for the result
-    ``y`` of ``value(*values)``; None marks an argument without a derivative. Where the arguments
-    share their work, ``jvps`` and ``vjps`` are single functions of all of them instead:
+    ``jvps[i](t, y, *values)`` is ∂y/∂aᵢ·t and ``vjps[i](g, y, *values)`` is g·∂y/∂aᵢ, where ``y``
+    is the result of ``value(*values)``; None marks an argument without a derivative. Where
+    arguments share their work, ``jvps`` and ``vjps`` are single functions of all of them instead:
     ``jvps(tangents, y, *values)`` and ``vjps(g, y, *values) -> one cotangent per argument``.
     """
 
-    __slots__ = ("accumulate", "jvps", "keywords", "name", "value", "vjps")
-
-    def __init__(
-        self,
-        value: Callable[..., Any],
-        jvps: tuple[Any, ...] | Callable[..., Any],
-        vjps: tuple[Any, ...] | Callable[..., Any],
-        keywords: tuple[str, ...] = (),
-        accumulate: Callable[..., None] | None = None,
-    ) -> None:
-        self.value, self.jvps, self.vjps = value, jvps, vjps
-        self.keywords, self.accumulate = keywords, accumulate
-        self.name = public_name(value)
-
-    def __repr__(self) -> str:
-        return f"Rule({self.name})"
+    value: Function
+    jvps: tuple[Any, ...] | Function
+    vjps: tuple[Any, ...] | Function
+    keywords: tuple[str, ...] = ()
+    name = property(lambda self: public_name(self.value), doc="What a user calls it.")
 
 
-@final
+RULES: dict[Function, Rule] = {}
+
+
 class Trace:
     """One running transform (or, at level 0, the open tape that ``Tensor(...)`` records on)."""
 
@@ -62,27 +54,18 @@ class Trace:
     _levels = itertools.count()
 
     def __init__(self) -> None:
-        self.level = next(Trace._levels)
-        self.live = True
-
-    def __enter__(self) -> Trace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.live = False
+        self.level, self.live = next(Trace._levels), True
 
 
 OPEN_TAPE = Trace()
 _serials = itertools.count()
 _new_tensor = object.__new__  # past __init__, which makes leaves
-NO_KEYWORDS: dict[str, Any] = {}
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
-def public_name(f: Callable[..., Any]) -> str:
+def public_name(f: Function) -> str:
     """Return ``np.tanh`` for np.tanh: the name a user would type."""
-    if isinstance(f, np.ufunc):
-        return f"np.{f.__name__}"
-    module = (getattr(f, "__module__", None) or "").replace("numpy", "np")
+    module = (getattr(f, "__module__", None) or "np").replace("numpy", "np")  # a ufunc has none
     return f"{module}.{f.__name__}" if module.split(".")[0] == "np" else f.__name__
 
 
@@ -103,14 +86,8 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
                 trace = other
     if trace is None:
         return rule.value(*args, **keywords)
-    if not trace.live:
-        raise ValueError(
-            f"{rule.name} met a Tensor of a transform that has ended. It was probably stored in a "
-            "global or a closure during an earlier tg.grad/vjp/jvp call: return it as a result "
-            "instead."
-        )
-    if keywords:
-        _check_keywords(rule, keywords)
+    if keywords or not trace.live:
+        _check_call(rule, trace, keywords)
     values = []
     parents: list[Tensor | None] = []
     for a in args:
@@ -121,9 +98,12 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             values.append(a)
             parents.append(None)
     y = rule.value(*values, **keywords)
-    if type(y) is not np.ndarray and type(y) is not Tensor:
-        y = np.asarray(y)  # full reductions and 0-d ufuncs return bare scalars
-        _refuse_demotion(rule, values)
+    if type(y) is not np.ndarray:
+        if type(y) is not Tensor:
+            y = np.asarray(y)  # full reductions and 0-d ufuncs return bare scalars
+            _refuse_demotion(rule, values)
+        elif y._trace.level >= trace.level:
+            raise ValueError(f"{rule.name} uses a Tensor it was not given: pass it as an argument.")
     elif y.dtype.hasobject:
         _refuse_demotion(rule, values)
     node = _new_tensor(Tensor)
@@ -134,35 +114,27 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     return node
 
 
-def _check_keywords(rule: Rule, keywords: dict[str, Any]) -> None:
+def _check_call(rule: Rule, trace: Trace, keywords: dict[str, Any]) -> None:
+    if not trace.live:
+        raise ValueError(
+            f"{rule.name} met a Tensor of a transform that has ended, probably kept "
+            "in a global or a closure by an earlier call. Return it as a result instead."
+        )
     for name, value in keywords.items():
-        if name not in rule.keywords:
+        if name not in rule.keywords or type(value) is Tensor:
             known = ", ".join(rule.keywords) or "none"
-            raise TypeError(
-                f"{rule.name} on a Tensor does not support the keyword {name!r} (supported: {known})."
-            )
-        if type(value) is Tensor:
-            raise TypeError(f"{rule.name}: pass the Tensor {name!r} by position, not by keyword.")
+            raise TypeError(f"{rule.name} on Tensors cannot take {name}= (it takes: {known}).")
 
 
 def _refuse_demotion(rule: Rule, values: list[Any]) -> None:
     """Fraction + float is a float: refuse to lose exactness without a word."""
     arrays = [np.asarray(raw(v)) for v in values if not isinstance(v, (tuple, list, str))]
-    inexact = any(a.dtype.kind in "fc" for a in arrays)
     exact = any(a.dtype.hasobject and a.size and isinstance(a.flat[0], Fraction) for a in arrays)
-    if inexact and exact:
+    if exact and any(a.dtype.kind in "fc" for a in arrays):
         raise TypeError(
-            f"{rule.name} mixes Fractions with floats, which would round silently. Convert the "
-            "floats first: tinygrad_rnn.scalars.rational(array)."
+            f"{rule.name} mixes Fractions with floats, which would round silently. "
+            "Convert the floats first: tinygrad_rnn.scalars.rational(array)."
         )
-
-
-def _unsupported(f: Callable[..., Any]) -> TypeError:
-    return TypeError(
-        f"{public_name(f)} has no rule for Tensors. Write it with functions that have one (see "
-        "tinygrad_rnn.autodiff.rules), or teach it: "
-        f"tg.differentiable(partials=[...])({public_name(f)})."
-    )
 
 
 def getitem(x: Array, index: Any) -> Array:
@@ -170,27 +142,50 @@ def getitem(x: Array, index: Any) -> Array:
     return x[index]
 
 
+class Part(NamedTuple):
+    """A cotangent of x that is ``g`` at x[index] and zero elsewhere."""
+
+    g: Array
+    index: Any
+
+
 def astype(x: Array, dtype: Any) -> Array:
     """x.astype(dtype)."""
     return x.astype(dtype)
 
 
-def _binary(f: Callable[..., Any], swapped: bool = False) -> Callable[[Any, Any], Any]:
-    def operator(self: Tensor, other: Any) -> Any:
-        return apply(RULES[f], (other, self) if swapped else (self, other), NO_KEYWORDS)
-
-    return operator
-
-
-def _untraced(f: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    return lambda self, other: f(raw(self), raw(other))
-
-
-def _method(f: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *args, **keywords: Tensor._dispatch(f, (self, *args), keywords)
+def _dispatch(f: Function, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    if f in COMPOSED:
+        return COMPOSED[f](*args, **keywords)
+    if f in RULES:
+        return apply(RULES[f], args, keywords)
+    if f in CONSTANT:
+        return f(*map(raw, args), **{k: raw(v) for k, v in keywords.items()})
+    raise TypeError(
+        f"{public_name(f)} has no rule for Tensors. Write it with functions that have one, or "
+        f"teach it: tg.differentiable(partials=[...])({public_name(f)})."
+    )
 
 
-@final
+def _left(f: Function) -> Any:
+    return lambda self, other: apply(RULES[f], (self, other), _NO_KEYWORDS)
+
+
+def _right(f: Function) -> Any:
+    return lambda self, other: apply(RULES[f], (other, self), _NO_KEYWORDS)
+
+
+def _method(f: Function) -> Any:
+    return lambda self, *args, **keywords: _dispatch(f, (self, *args), keywords)
+
+
+def _refusal(message: str) -> Any:
+    def method(self: Tensor, *args: Any, **keywords: Any) -> Any:
+        raise TypeError(message)
+
+    return method
+
+
 class Tensor:
     """An array that remembers how it was computed, so that it can be differentiated.
 
@@ -198,6 +193,8 @@ class Tensor:
     ----------
     data
         Floats, complex numbers, or an object array of one number system; it is copied.
+    trace
+        The transform that records it: for the engine's own use.
 
     Raises
     ------
@@ -217,74 +214,45 @@ class Tensor:
     __slots__ = ("_grad", "_origin", "_serial", "_trace", "_value")
     __hash__ = None  # type: ignore[assignment]  # == compares element-wise, as in NumPy
 
-    _value: Array
-    _trace: Trace
-    _serial: int
+    _grad: Array | None
     # How it was computed: the rule, the values and keywords it was given, and the Tensors those
     # values came from. None for a leaf.
     _origin: tuple[Rule, list[Any], dict[str, Any], list[Tensor | None]] | None
-    _grad: Array
+    _serial: int
+    _trace: Trace
+    _value: Array
 
-    def __init__(self, data: Any) -> None:
-        if type(data) is Tensor:
+    def __init__(self, data: Any, trace: Trace = OPEN_TAPE) -> None:
+        if type(data) is not Tensor:
+            data = np.array(data)
+        elif trace is OPEN_TAPE:
             raise TypeError("Tensor(data) needs an array, got a Tensor. Use it as it is.")
-        self._become_leaf(np.array(data), OPEN_TAPE)
-
-    def _become_leaf(self, value: Array, trace: Trace) -> Tensor:
-        if value.dtype.kind not in "fcO":
+        if data.dtype.kind not in "fcO":
             raise TypeError(
-                f"A derivative needs floating-point numbers, got {value.dtype}. "
+                f"A derivative needs floating-point numbers, got {data.dtype}. "
                 "Write 2.0 for 2, or convert with .astype(float)."
             )
-        self._value, self._trace, self._serial = value, trace, next(_serials)
-        self._origin = None
-        return self
-
-    @staticmethod
-    def leaf(value: Any, trace: Trace) -> Tensor:
-        """Make the Tensor at which a transform starts; its value may belong to an outer trace."""
-        value = value if type(value) is Tensor else np.asarray(value)
-        return Tensor.__new__(Tensor)._become_leaf(value, trace)
+        self._value, self._trace, self._serial, self._origin = data, trace, next(_serials), None
 
     # -- what it is ---------------------------------------------------------------------------
+
+    shape = property(lambda self: self._value.shape, doc="The lengths of the axes.")
+    ndim = property(lambda self: self._value.ndim, doc="The number of axes.")
+    size = property(lambda self: self._value.size, doc="The number of elements.")
+    dtype = property(lambda self: self._value.dtype, doc="The type of the elements.")
 
     @property
     def data(self) -> Array:
         """The value, as a read-only view (or the Tensor of the outer trace)."""
-        if type(self._value) is Tensor:
-            return self._value
-        view = self._value.view()
-        view.flags.writeable = False
-        return view
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._value.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        return len(self._value.shape)
-
-    @property
-    def size(self) -> int:
-        return self._value.size  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._value.dtype  # type: ignore[no-any-return]
-
-    @property
-    def T(self) -> Tensor:
-        return np.transpose(self)  # type: ignore[call-overload,no-any-return]
+        value = self._value
+        return value if type(value) is Tensor else np.broadcast_to(value, value.shape)
 
     def item(self) -> Any:
         """Return the number inside a one-element Tensor, outside every trace."""
         return raw(self).item()
 
     def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("len() of a 0-d Tensor: it is a single number.")
-        return self.shape[0]
+        return len(self._value)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -295,6 +263,9 @@ class Tensor:
     def __repr__(self) -> str:
         origin = f", from {self._origin[0].name}" if self._origin else ""
         return f"Tensor({raw(self)}, shape={self.shape}, dtype={self.dtype}{origin})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
 
     # -- gradients ----------------------------------------------------------------------------
 
@@ -320,109 +291,74 @@ class Tensor:
             If the seed is missing for a non-scalar or has the wrong shape, or if the Tensor belongs
             to a running transform.
         """
-        from tinygrad_rnn.autodiff.sweeps import leaves_of, sweep_backward
+        from tinygrad_rnn.autodiff.sweeps import ancestors, sweep_backward
 
         if self._trace is not OPEN_TAPE:
             raise ValueError(
-                "backward() inside tg.grad, vjp, jvp or checkpoint: the transform does the backward "
-                "sweep. Return the loss instead."
+                "backward() inside tg.grad, vjp or jvp, which sweep by themselves: return the loss."
             )
-        if seed is None:
-            if self.shape != ():
-                raise ValueError(
-                    f"backward() without a seed needs a scalar, got shape {self.shape}. Sum it to a "
-                    "loss, or pass the cotangent: t.backward(seed)."
-                )
-            seed = 1
-        leaves = leaves_of(self)
-        for leaf, g in zip(leaves, sweep_backward([self], [seed], leaves), strict=True):
-            leaf._grad = g
+        if np.shape(seed) != self.shape:
+            given = "none" if seed is None else f"shape {np.shape(seed)}"
+            raise ValueError(
+                f"backward() from shape {self.shape} needs a seed of that shape, got {given}. Sum "
+                "to a scalar loss first, or pass the cotangent: t.backward(seed)."
+            )
+        leaves = [node for node in ancestors([self]) if node._origin is None]
+        gradients = sweep_backward([self], [1 if seed is None else seed], leaves)
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf._grad = gradient
 
     # -- NumPy's protocols --------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **keywords: Any) -> Any:
-        if not keywords and method == "__call__" and ufunc in RULES:
-            return apply(RULES[ufunc], args, keywords)
-        if method != "__call__":
+        if keywords or method != "__call__":
             raise TypeError(
-                f"np.{ufunc.__name__}.{method} has no rule for Tensors. Use np.sum, np.prod, "
-                "np.cumsum, or an explicit expression."
+                f"np.{ufunc.__name__} on Tensors is a plain call: no out= (for a += t write "
+                "a = a + t), where= or dtype=, no .reduce and the like (use np.sum, np.cumsum)."
             )
-        if keywords.get("out") is not None:
-            raise TypeError(
-                f"np.{ufunc.__name__} cannot write a Tensor into an existing array (out= or an "
-                "in-place operator such as a += t). Write a = a + t."
-            )
-        return self._dispatch(ufunc, args, keywords)
+        return apply(RULES[ufunc], args, keywords) if ufunc in RULES else _dispatch(ufunc, args, {})
 
-    def __array_function__(
-        self, f: Callable[..., Any], _types: Any, args: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Any:
-        return self._dispatch(f, args, keywords)
+    def __array_function__(self, f: Function, types: Any, args: Any, keywords: Any) -> Any:
+        return _dispatch(f, args, keywords)
 
-    @staticmethod
-    def _dispatch(f: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if f in RULES:
-            return apply(RULES[f], args, keywords)
-        if f in DERIVED:
-            return DERIVED[f](*args, **keywords)
-        if f in UNTRACED:
-            return f(*map(raw, args), **{k: raw(v) for k, v in keywords.items()})
-        raise _unsupported(f)
-
-    # -- misuse -------------------------------------------------------------------------------
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise TypeError(
-            "Converting a Tensor to an array would lose its derivative. Drop np.asarray/np.array "
-            "(NumPy functions take Tensors directly); to build an array from Tensors use np.stack or "
-            "np.concatenate instead of assignment; for the bare numbers use t.data."
-        )
-
-    def __float__(self) -> float:
-        raise TypeError(
-            "float(t), int(t) and the math module would lose a Tensor's derivative. Use NumPy's "
-            "functions (np.sin, not math.sin), or t.item() for the bare number."
-        )
-
-    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "A Tensor cannot be changed in place: what was computed from it would no longer match. "
-            "Build a new one: np.where(mask, new, t), np.concatenate([...]) or np.stack([...])."
-        )
+    __array__ = _refusal(
+        "Converting a Tensor to an array would lose its derivative. NumPy functions take Tensors "
+        "directly; to build an array of Tensors use np.stack or np.concatenate; for the bare "
+        "numbers use t.data."
+    )
+    __float__ = __int__ = __index__ = __complex__ = _refusal(
+        "float(t), int(t) and the math module would lose a Tensor's derivative. Use NumPy's "
+        "functions (np.sin, not math.sin), or t.item() for the bare number."
+    )
+    __setitem__ = _refusal(
+        "A Tensor cannot be changed in place: what was computed from it would no longer match. "
+        "Build a new one: np.where(mask, new, t), np.concatenate([...]) or np.stack([...])."
+    )
 
     # -- operators and methods, NumPy's own -----------------------------------------------------
 
-    __add__, __radd__ = _binary(np.add), _binary(np.add, swapped=True)
-    __sub__, __rsub__ = _binary(np.subtract), _binary(np.subtract, swapped=True)
-    __mul__, __rmul__ = _binary(np.multiply), _binary(np.multiply, swapped=True)
-    __truediv__, __rtruediv__ = _binary(np.divide), _binary(np.divide, swapped=True)
-    __pow__, __rpow__ = _binary(np.power), _binary(np.power, swapped=True)
-    __matmul__, __rmatmul__ = _binary(np.matmul), _binary(np.matmul, swapped=True)
+    __add__, __radd__ = _left(np.add), _right(np.add)
+    __sub__, __rsub__ = _left(np.subtract), _right(np.subtract)
+    __mul__, __rmul__ = _left(np.multiply), _right(np.multiply)
+    __truediv__, __rtruediv__ = _left(np.divide), _right(np.divide)
+    __pow__, __rpow__ = _left(np.power), _right(np.power)
+    __matmul__, __rmatmul__ = _left(np.matmul), _right(np.matmul)
     __neg__, __pos__, __abs__ = _method(np.negative), _method(np.positive), _method(np.absolute)
-    __lt__, __le__ = _untraced(np.less), _untraced(np.less_equal)
-    __gt__, __ge__ = _untraced(np.greater), _untraced(np.greater_equal)
-    __eq__, __ne__ = _untraced(np.equal), _untraced(np.not_equal)  # type: ignore[assignment]
+    __lt__, __le__ = _method(np.less), _method(np.less_equal)
+    __gt__, __ge__ = _method(np.greater), _method(np.greater_equal)
+    __eq__, __ne__ = _method(np.equal), _method(np.not_equal)
 
     sum, mean, prod = _method(np.sum), _method(np.mean), _method(np.prod)
-    max, min, cumsum = _method(np.max), _method(np.min), _method(np.cumsum)
-    dot, trace, clip = _method(np.dot), _method(np.trace), _method(np.clip)
-    ravel, flatten, squeeze = _method(np.ravel), _method(np.ravel), _method(np.squeeze)
-    swapaxes = _method(np.swapaxes)
+    max, min, clip, dot = _method(np.max), _method(np.min), _method(np.clip), _method(np.dot)
+    trace, swapaxes, squeeze = _method(np.trace), _method(np.swapaxes), _method(np.squeeze)
+    ravel, flatten, cumsum = _method(np.ravel), _method(np.ravel), _method(np.cumsum)
+    __getitem__, astype = _method(getitem), _method(astype)
+    T = property(_method(np.transpose), doc="The Tensor with its axes reversed.")
 
-    def __getitem__(self, index: Any) -> Tensor:
-        return apply(RULES[getitem], (self, index), {})  # type: ignore[no-any-return]
-
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any) -> Any:
         """np.reshape, with the shape as one tuple or as several integers."""
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[call-overload,no-any-return]
+        return _dispatch(np.reshape, (self, shape[0] if len(shape) == 1 else shape), {})
 
-    def transpose(self, *axes: Any) -> Tensor:
+    def transpose(self, *axes: Any) -> Any:
         """np.transpose, with the axes as one tuple or as several integers."""
-        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)  # type: ignore[call-overload,no-any-return]
-
-    def astype(self, dtype: Any) -> Tensor:
-        """Convert to another precision; the derivative is converted back."""
-        return apply(RULES[astype], (self, dtype), {})  # type: ignore[no-any-return]
+        return _dispatch(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None), {})

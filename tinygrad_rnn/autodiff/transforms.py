@@ -11,62 +11,67 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autodiff.rule import rule
 from tinygrad_rnn.autodiff.sweeps import sweep_backward, sweep_forward
-from tinygrad_rnn.autodiff.tensor import Array, Tensor, Trace
-from tinygrad_rnn.autodiff.trees import flatten
+from tinygrad_rnn.autodiff.tensor import Rule, Tensor, Trace, apply
+from tinygrad_rnn.composed import Function
+from tinygrad_rnn.functions import Array
+from tinygrad_rnn.trees import flatten
 
 
 class _Record:
     """One run of ``f``: the leaves it started from, and its outputs as nodes of the record."""
 
-    def __init__(
-        self, f: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]
-    ) -> None:
+    def __init__(self, f: Function, args: Sequence[Any], keywords: dict[str, Any]) -> None:
         inputs, rebuild_args = flatten(tuple(args))
-        with Trace() as trace:
-            self.leaves = [Tensor.leaf(x, trace) for x in inputs]
-            self.outputs, self.rebuild = flatten(f(*rebuild_args(self.leaves), **keywords))
-        self.traced = [
-            (i, o) for i, o in enumerate(self.outputs) if type(o) is Tensor and o._trace is trace
-        ]
+        trace = Trace()
+        try:
+            self.leaves = [Tensor(x, trace) for x in inputs]
+            outputs, self.rebuild = flatten(f(*rebuild_args(self.leaves), **keywords))
+        finally:
+            trace.live = False
+        traced = [type(o) is Tensor and o._trace is trace for o in outputs]
+        self.places = [i for i, is_traced in enumerate(traced) if is_traced]
+        self.nodes = [outputs[i] for i in self.places]
+        self.plain = [o._value if t else o for o, t in zip(outputs, traced, strict=True)]
+        self.value = self.rebuild(self.plain)
 
-    @property
-    def value(self) -> Any:
-        """The result, with this trace stripped."""
-        plain = list(self.outputs)
-        for i, node in self.traced:
-            plain[i] = node._value
-        return self.rebuild(plain)
-
-    def pull(self, cotangents: Sequence[Any], *, release: bool = False) -> list[Array]:
-        nodes = [node for _, node in self.traced]
-        seeds = [cotangents[i] for i, _ in self.traced]
-        return sweep_backward(nodes, seeds, self.leaves, release=release)
+    def pull(self, cotangents: Sequence[Any], release: bool = False) -> list[Array]:
+        seeds = [cotangents[i] for i in self.places]
+        return sweep_backward(self.nodes, seeds, self.leaves, release)
 
     def push(self, tangents: Sequence[Any]) -> Any:
-        moved = sweep_forward([node for _, node in self.traced], self.leaves, tangents)
-        out = [np.zeros_like(o) for o in self.outputs]
-        for (i, _), t in zip(self.traced, moved, strict=True):
+        out = [np.zeros_like(y) for y in self.plain]
+        for i, t in zip(self.places, sweep_forward(self.nodes, self.leaves, tangents), strict=True):
             out[i] = t
         return self.rebuild(out)
 
 
-def _like(trees: Any, patterns: Any, what: str) -> list[Array]:
-    """Flatten ``trees`` and check that shapes are those of ``patterns``."""
-    leaves, originals = flatten(trees)[0], flatten(patterns)[0]
-    if len(leaves) != len(originals):
-        raise ValueError(f"Expected {len(originals)} {what} arrays, got {len(leaves)}.")
-    for leaf, original in zip(leaves, originals, strict=True):
-        if np.shape(leaf) != np.shape(original):
-            raise ValueError(
-                f"A {what} must have the shape of its value, {np.shape(original)}, "
-                f"got {np.shape(leaf)}."
-            )
-    return leaves
+def _like(tree: Any, pattern: Any, what: str) -> list[Array]:
+    """Flatten ``tree`` and check that it has the structure and the shapes of ``pattern``."""
+    given, wanted = ([np.shape(x) for x in flatten(t)[0]] for t in (tree, pattern))
+    shapes, expected = flatten(tree)[1](given), flatten(pattern)[1](wanted)
+    if shapes != expected:
+        raise ValueError(f"A {what} must have the shape of its value, {expected}, got {shapes}.")
+    return [t if type(t) is Tensor else np.asarray(t) for t in flatten(tree)[0]]
 
 
-def vjp(f: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Any, Callable[[Any], Any]]:
+def _of_chosen(f: Function, argnums: Sequence[int], args: Any, keywords: Any) -> Function:
+    """Return ``f`` as a function of the chosen arguments alone."""
+    if any(not -len(args) <= i < len(args) for i in argnums):
+        raise ValueError(
+            f"argnums={argnums}, but the function was called with {len(args)} arguments."
+        )
+
+    def of_chosen(*chosen: Any) -> Any:
+        full = list(args)
+        for i, x in zip(argnums, chosen, strict=True):
+            full[i] = x
+        return f(*full, **keywords)
+
+    return of_chosen
+
+
+def vjp(f: Function, *args: Any, **keywords: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Return ``f(*args)`` and its pullback: cotangent of the result ↦ cotangents of the arguments.
 
     The vector–Jacobian product g ↦ (g·∂f/∂a₁, g·∂f/∂a₂, …). The pullback may be called repeatedly.
@@ -86,15 +91,14 @@ def vjp(f: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Any, Callab
     [1.0, 0.0]
     """
     record = _Record(f, args, keywords)
-    value = record.value
 
     def pullback(cotangent: Any) -> Any:
-        return flatten(args)[1](record.pull(_like(cotangent, value, "cotangent")))
+        return flatten(args)[1](record.pull(_like(cotangent, record.value, "cotangent")))
 
-    return value, pullback
+    return record.value, pullback
 
 
-def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp(f: Function, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``f(*args)`` and its derivative in the direction of ``tangents``.
 
     The Jacobian–vector product Σᵢ ∂f/∂aᵢ·tᵢ, by one forward sweep.
@@ -113,13 +117,12 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     >>> float(dy)
     2.0
     """
-    pushed = [np.asarray(t) if type(t) is not Tensor else t
-              for t in _like(tuple(tangents), tuple(args), "tangent")]  # fmt: skip
+    moved = _like(tuple(tangents), tuple(args), "tangent")
     record = _Record(f, args, {})
-    return record.value, record.push(pushed)
+    return record.value, record.push(moved)
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     """Return the function that computes ``f(*args)`` and its gradient together.
 
     See :func:`grad`.
@@ -134,32 +137,22 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) ->
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def value_and_gradient(*args: Any, **keywords: Any) -> tuple[Any, Any]:
-        def of_chosen(*chosen: Any) -> Any:
-            full = list(args)
-            for i, x in zip(numbers, chosen, strict=True):
-                full[i] = x
-            return f(*full, **keywords)
-
-        if any(not -len(args) <= i < len(args) for i in numbers):
-            raise ValueError(
-                f"argnums={argnums} but the function was called with {len(args)} arguments."
-            )
+        of_chosen = _of_chosen(f, numbers, args, keywords)
         chosen = tuple(args[i] for i in numbers)
         record = _Record(of_chosen, chosen, {})
-        value = record.value
-        if np.shape(value) != () or isinstance(value, (dict, list, tuple, type(None))):
-            what = f"shape {np.shape(value)}" if hasattr(value, "shape") else type(value).__name__
+        shapes = record.rebuild(list(map(np.shape, record.plain)))
+        if shapes != () or not record.plain:
             raise ValueError(
-                f"grad needs a function that returns a scalar, got {what}. Sum it to a loss, or use "
-                "tg.vjp or tg.jacobian."
+                f"grad needs a function that returns a scalar, got shape {shapes}. Sum it to a "
+                "loss, or use tg.vjp or tg.jacobian."
             )
-        gradient = flatten(chosen)[1](record.pull([np.ones_like(value)], release=True))
-        return value, gradient[0] if isinstance(argnums, int) else gradient
+        gradient = flatten(chosen)[1](record.pull([np.ones_like(record.value)], release=True))
+        return record.value, gradient[0] if isinstance(argnums, int) else gradient
 
     return value_and_gradient
 
 
-def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     """Return the gradient of a scalar function, by one backward sweep.
 
     Parameters
@@ -188,11 +181,11 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[
     return lambda *args, **keywords: both(*args, **keywords)[1]
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+def jacobian(f: Function, argnums: int = 0) -> Function:
     """Return the function that computes ∂out/∂in, of shape ``out.shape + in.shape``.
 
-    The argument may be a tree of arrays; then so is the result. One backward sweep per output entry,
-    or one forward sweep per input entry, whichever are fewer.
+    The argument may be a tree of arrays; then so is the result. It costs one backward
+    sweep per entry of the output.
 
     Raises
     ------
@@ -207,51 +200,27 @@ def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     """
 
     def of_args(*args: Any, **keywords: Any) -> Any:
-        def of_one(x: Any) -> Any:
-            return f(*args[:argnums], x, *args[argnums + 1 :], **keywords)
-
-        inputs, rebuild = flatten(args[argnums])
-        record = _Record(of_one, (args[argnums],), {})
-        value = record.value
+        of_chosen, x = _of_chosen(f, (argnums,), args, keywords), args[argnums]
+        value, pullback = vjp(of_chosen, x)
         if not hasattr(value, "shape"):
             raise ValueError(
                 f"jacobian needs a function that returns one array, got {type(value).__name__}."
             )
-        shapes = [np.shape(x) for x in inputs]
-        if np.size(value) <= sum(int(np.prod(s)) for s in shapes):
-            rows = [record.pull([unit]) for unit in _units(value)]
-            blocks = [
-                np.reshape(_stack_or_empty([r[k] for r in rows], s, value), value.shape + s)
-                for k, s in enumerate(shapes)
-            ]
-        else:
-            blocks = []
-            for k, x in enumerate(inputs):
-                zeros = [np.zeros_like(leaf.data) for leaf in record.leaves]
-                columns = [record.push([*zeros[:k], unit, *zeros[k + 1 :]]) for unit in _units(x)]
-                block = _stack_or_empty(columns, value.shape, value)
-                blocks.append(np.reshape(np.moveaxis(block, 0, -1), value.shape + shapes[k]))
-        return rebuild(blocks)
+        unit, rows, (leaves, rebuild) = np.zeros_like(value), [], flatten(x)
+        for i in range(value.size):
+            unit.flat[i] = 1
+            rows.append(flatten(pullback(unit))[0])
+            unit.flat[i] = 0
+        blocks = (
+            zip(*rows, strict=True) if rows else [[np.zeros((0, *np.shape(x)))] for x in leaves]
+        )
+        shapes = [value.shape + np.shape(x) for x in leaves]
+        return rebuild([np.reshape(np.stack(b), s) for b, s in zip(blocks, shapes, strict=True)])
 
     return of_args
 
 
-def _units(like: Array) -> list[Array]:
-    """The unit vectors of the space ``like`` lives in."""
-    zeros = np.zeros_like(like if type(like) is Tensor else np.asarray(like))
-    units = []
-    for i in range(zeros.size):
-        unit = zeros.copy()
-        unit.flat[i] = 1
-        units.append(unit)
-    return units
-
-
-def _stack_or_empty(rows: list[Array], shape: tuple[int, ...], like: Array) -> Array:
-    return np.stack(rows) if rows else np.zeros((0, *shape), like.dtype)
-
-
-def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
+def hvp(f: Function, x: Any, v: Any) -> Any:
     """Return the Hessian of a scalar function times ``v``: forward mode over reverse mode.
 
     Examples
@@ -263,7 +232,7 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
     return jvp(grad(f), (x,), (v,))[1]
 
 
-def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+def checkpoint(f: Function) -> Function:
     """Return ``f`` as one operation of the record: its own steps are recomputed when needed.
 
     Saves memory for time. All results of ``f`` must have one dtype.
@@ -278,21 +247,25 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     def checkpointed(*args: Any) -> Any:
         leaves, rebuild_args = flatten(args)
+        places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
+        of_tensors = _of_chosen(lambda *full: f(*rebuild_args(full)), places, leaves, {})
         layout: list[Any] = []  # filled while f runs: the shapes of its results and their tree
 
         def vector(*xs: Any) -> Array:
-            outputs, rebuild = flatten(f(*rebuild_args(list(xs))))
-            layout[:] = [[np.shape(o) for o in outputs], rebuild]
-            return np.concatenate([np.reshape(o, (-1,)) for o in outputs])
+            outputs, rebuild = flatten(of_tensors(*xs))
+            layout[:] = [list(map(np.shape, outputs)), rebuild]
+            return np.concatenate([np.ravel(o) for o in outputs])
 
         def push(tangents: list[Any], y: Array, *xs: Any) -> Array:
             full = [np.zeros_like(x) if t is None else t for t, x in zip(tangents, xs, strict=True)]
             return jvp(vector, xs, full)[1]
 
-        whole = rule(vector, push, lambda g, y, *xs: vjp(vector, *xs)[1](g))(*leaves)
+        def pull(g: Array, y: Array, *xs: Any) -> Any:
+            return vjp(vector, *xs)[1](g)
+
+        whole = apply(Rule(vector, push, pull), tuple(leaves[i] for i in places), {})
         shapes, rebuild = layout
-        sizes = [int(np.prod(s)) for s in shapes]
-        parts = np.split(whole, np.cumsum(sizes)[:-1])
+        parts = np.split(whole, np.cumsum([int(np.prod(s)) for s in shapes])[:-1])
         return rebuild([np.reshape(p, s) for p, s in zip(parts, shapes, strict=True)])
 
     return checkpointed
