@@ -59,7 +59,7 @@ def sigmoid(x: Array) -> Array:
     [0.5, 1.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _sigmoid(x)
     e = _decay(x)
     return np.where(x.real > 0, 1.0, e) / (1.0 + e)
@@ -77,7 +77,7 @@ def d_sigmoid(x: Array) -> Array:
     True
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _d_sigmoid(x)
     e = _decay(x)
     return e / np.square(1.0 + e)
@@ -95,7 +95,7 @@ def d_tanh(x: Array) -> Array:
     (1.0, True)
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _d_tanh(x)
     # 2|x| may overflow; e^(−1600) is 0.
     e = _decay(x + x) if x.dtype.kind == "c" else np.exp(-2.0 * np.minimum(np.abs(x), 800.0))
@@ -112,7 +112,7 @@ def relu(x: Array) -> Array:
     [0.0, 2.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _relu(x)
     # `0 * x` would turn an infinity into NaN; `x > 0` is false for NaN, which must pass through.
     return np.where(x.real <= 0, np.zeros_like(x), x)
@@ -128,7 +128,7 @@ def step(x: Array) -> Array:
     [0.0, 0.0, 1.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _step(x)
     return np.where(x.real > 0, np.ones_like(x), np.zeros_like(x))
 
@@ -143,7 +143,7 @@ def softplus(x: Array) -> Array:
     [1000.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         return _softplus(x)
     return relu(x) + np.log1p(_decay(x))
 
@@ -158,7 +158,7 @@ def leaky_relu(x: Array, slope: float | Fraction = 0.01) -> Array:
     [-0.01, 2.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         slope = Fraction(slope)  # its exact value, so that no element is demoted to a float
         return slope * x + (1 - slope) * _relu(x)
     return np.where(x.real > 0, x, slope * x)
@@ -174,7 +174,7 @@ def leaky_step(x: Array, slope: float | Fraction = 0.01) -> Array:
     [0.01, 1.0]
     """
     x = np.asarray(x)
-    if x.dtype == object:
+    if x.dtype.hasobject:
         slope = Fraction(slope)
         return slope + (1 - slope) * _step(x)
     return np.where(x.real > 0, np.ones_like(x), np.full_like(x, slope))

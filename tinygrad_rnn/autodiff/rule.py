@@ -42,7 +42,7 @@ def _times(partial: Any) -> Any:
     if partial is None:
         return None
     if isinstance(partial, int):
-        return {1: lambda v, *_, **__: v, -1: lambda v, *_, **__: -v}[partial]
+        return {1: lambda v, *_: v, -1: lambda v, *_: -v}[partial]
     return lambda v, *args, **keywords: v * partial(*args, **keywords)
 
 

@@ -109,17 +109,17 @@ def sweep_backward(
     of the record, which then cannot be swept again.
     """
     cotangents = Cotangents()
-    add, queue = cotangents.add, cotangents.queue
+    add, take, queue = cotangents.add, cotangents.take, cotangents.queue
     for output, seed in zip(outputs, seeds, strict=True):
         add(output, seed)
     while queue:
         node = heappop(queue)[1]
-        g, y = cotangents.take(node), node._value
+        g, y = take(node), node._value
         rule, values, keywords, parents = node._origin  # type: ignore[misc]  # no leaf is queued
         if isinstance(rule.vjps, tuple):
             for parent, vjp in zip(parents, rule.vjps):  # noqa: B905  # options have no product
                 if parent is not None and vjp is not None:
-                    add(parent, vjp(g, y, *values, **keywords))
+                    add(parent, vjp(g, y, *values, **keywords) if keywords else vjp(g, y, *values))
         else:
             for parent, d in zip(parents, rule.vjps(g, y, *values), strict=True):
                 if parent is not None:

@@ -81,9 +81,8 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     trace: Trace | None = None
     for a in args:
         if type(a) is Tensor:
-            other = a._trace
-            if trace is None or (other is not trace and other.level > trace.level):
-                trace = other
+            if a._trace is not trace and (trace is None or a._trace.level > trace.level):
+                trace = a._trace
     if trace is None:
         return rule.value(*args, **keywords)
     if keywords or not trace.live:
@@ -91,12 +90,9 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     values = []
     parents: list[Tensor | None] = []
     for a in args:
-        if type(a) is Tensor and a._trace is trace:
-            values.append(a._value)
-            parents.append(a)
-        else:
-            values.append(a)
-            parents.append(None)
+        inner = type(a) is Tensor and a._trace is trace
+        values.append(a._value if inner else a)
+        parents.append(a if inner else None)
     y = rule.value(*values, **keywords)
     if type(y) is not np.ndarray:
         if type(y) is not Tensor:
