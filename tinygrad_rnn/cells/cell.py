@@ -1,0 +1,233 @@
+"""What the cells share: sizes, a dict of parameters, and validation in one place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_rnn.autodiff.tensor import raw
+from tinygrad_rnn.functions import Array
+
+Params = Mapping[str, Array]
+State = tuple[Array, ...]
+Letters = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """A recurrent cell: state_t = step(params, x_t, state_{t−1}), with its derivatives.
+
+    A subclass names its parameters and their shapes in :attr:`layout`, its state in ``state_names``
+    (each component has shape (N, H); the first is the output h), and writes three formulas:
+
+    - :meth:`step`, the equation, on any number system and on Tensors;
+    - :meth:`jacobian`, ∂state_t/∂state_{t−1} in closed form;
+    - :meth:`local`, the immediate gradient ∂⁺, with state_{t−1} held fixed.
+
+    The last two are plain NumPy and share with the differentiation engine only the functions σ',
+    tanh' and the like.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.cells import Cell
+    >>> cell = tg.LSTMCell(D=3, H=4)
+    >>> isinstance(cell, Cell), cell.state_names, list(cell.layout)
+    (True, ('h', 'c'), ['W_x', 'W_h', 'b'])
+    """
+
+    D: int
+    H: int
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __post_init__(self) -> None:
+        for name in ("D", "H"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+                raise ValueError(f"{name} must be a positive integer, got {size!r}.")
+
+    @property
+    @abstractmethod
+    def layout(self) -> dict[str, Letters]:
+        """Return each parameter's shape in letters, such as ``("D", "4H")``."""
+
+    @abstractmethod
+    def step(self, params: Params, x_t: Array, state: State) -> State:
+        """Return state_t from x_t (N, D) and state_{t−1}, each component (N, H)."""
+
+    @abstractmethod
+    def jacobian(self, params: Params, x_t: Array, state: State) -> Array:
+        """Return ∂state_t/∂state_{t−1}, shape (N, S, S) = (batch, out, in)."""
+
+    @abstractmethod
+    def local(self, params: Params, x_t: Array, state: State, d_state: State) -> dict[str, Array]:
+        """Return ∂⁺L for every parameter and ``"x"``, given ∂L/∂state_t; state_{t−1} is fixed."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return each parameter's shape.
+
+        Examples
+        --------
+        >>> import tinygrad_rnn as tg
+        >>> tg.RNNCell(D=3, H=4).shapes
+        {'W_x': (3, 4), 'W_h': (4, 4), 'b': (4,)}
+        """
+        return {name: measure(letters, self.sizes) for name, letters in self.layout.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return what the letters of :attr:`layout` stand for."""
+        return {"D": self.D, "H": self.H}
+
+    def init(self, rng: np.random.Generator | int, dtype: Any = np.float64) -> dict[str, Array]:
+        """Draw every parameter uniformly from ±1/√H, as PyTorch does.
+
+        Raises
+        ------
+        TypeError
+            If ``dtype`` is not a floating type.
+
+        Examples
+        --------
+        >>> import numpy as np, tinygrad_rnn as tg
+        >>> params = tg.RNNCell(D=3, H=4).init(np.random.default_rng(0))
+        >>> params["W_x"].shape, bool((abs(params["W_x"]) <= 0.5).all())
+        ((3, 4), True)
+        """
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"init draws floats: dtype must be a floating type, got {dtype!r}.")
+        rng = np.random.default_rng(rng)
+        bound = self.H**-0.5
+        return {
+            name: rng.uniform(-bound, bound, shape).astype(dtype)
+            for name, shape in self.shapes.items()
+        }
+
+    def initial_state(self, N: int, dtype: Any = np.float64) -> State:
+        """Return the zero state for N sequences, each component (N, H).
+
+        Examples
+        --------
+        >>> import tinygrad_rnn as tg
+        >>> [s.shape for s in tg.LSTMCell(D=3, H=4).initial_state(2)]
+        [(2, 4), (2, 4)]
+        """
+        return tuple(np.zeros((N, self.H), dtype) for _ in self.state_names)
+
+    def check(self, params: Params) -> None:
+        """Refuse parameters that are missing, unknown, or of the wrong shape.
+
+        Raises
+        ------
+        ValueError
+            Saying which parameter, what was expected and what came.
+
+        Examples
+        --------
+        >>> import numpy as np, tinygrad_rnn as tg
+        >>> cell = tg.RNNCell(D=3, H=4)
+        >>> cell.check({**cell.init(0), "W_h": np.zeros((3, 4))})
+        Traceback (most recent call last):
+        ValueError: W_h must have shape (H, H) = (4, 4), got (3, 4). Did you pass W_x?
+        """
+        expected, got = list(self.layout), list(params)
+        if set(expected) != set(got):
+            raise ValueError(
+                f"{type(self).__name__} has the parameters {', '.join(expected)}; "
+                f"missing: {', '.join(n for n in expected if n not in got) or 'none'}; "
+                f"unknown: {', '.join(n for n in got if n not in expected) or 'none'}."
+            )
+        for name, letters in self.layout.items():
+            shape = np.shape(value(params[name]))
+            meant = [other for other, s in self.shapes.items() if s == shape and other != name]
+            if meant:
+                hint = f" Did you pass {meant[0]}?"
+            elif shape == self.shapes[name][::-1]:
+                hint = " Did you pass it transposed? Weights multiply from the right, x @ W_x."
+            else:
+                hint = ""
+            check_shape(name, params[name], letters, self.sizes, hint)
+
+
+def split(a: Array, gates: int) -> list[Array]:
+    """Cut (..., gates·H) into its ``gates`` blocks of width H, in order."""
+    H = a.shape[-1] // gates
+    return [a[..., k * H : (k + 1) * H] for k in range(gates)]
+
+
+def diag(v: Array) -> Array:
+    """Return diag(v) for each row of v (N, H): shape (N, H, H)."""
+    return v[:, :, None] * np.eye(v.shape[1], dtype=v.dtype)
+
+
+def rows(v: Array, W: Array) -> Array:
+    """Return diag(v) @ W for each row of v (N, H): shape (N, H, ·)."""
+    return v[:, :, None] * W
+
+
+def value(a: Array) -> Array:
+    """Return the numbers behind a Tensor, or ``a`` as an array."""
+    return np.asarray(raw(a))
+
+
+def measure(letters: Letters, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """Turn a shape in letters into numbers: ``("3", "4H")`` with H = 2 is (3, 8)."""
+    return tuple(int(s) if s.isdigit() else int(s[:-1] or 1) * sizes[s[-1]] for s in letters)
+
+
+def check_shape(
+    name: str, a: Array, letters: Letters, sizes: Mapping[str, int], hint: str = ""
+) -> None:
+    """Refuse an array whose shape is not the one its letters ask for.
+
+    Raises
+    ------
+    ValueError
+        Saying the shape in letters, in numbers, and what came.
+    """
+    shape, got = measure(letters, sizes), np.shape(value(a))
+    if got != shape:
+        comma = "," if len(letters) == 1 else ""
+        raise ValueError(
+            f"{name} must have shape ({', '.join(letters)}{comma}) = {shape}, got {got}.{hint}"
+        )
+
+
+def check_numbers(arrays: Mapping[str, Array]) -> None:
+    """Refuse integers, a mixture of precisions or number systems, and values that are not finite.
+
+    A real array may accompany a complex one of the same precision. The elements of object arrays
+    are their number system's own affair.
+
+    Raises
+    ------
+    TypeError
+        For integer arrays, and for float32 with float64 or floats with exact numbers.
+    ValueError
+        For NaN and infinities.
+    """
+    first, system = "", ""
+    for name, a in arrays.items():
+        a = value(a)
+        if a.dtype.kind not in "fcO":
+            raise TypeError(
+                f"{name} has dtype {a.dtype}; gradients need floats or exact numbers. "
+                "Cast it, e.g. with .astype(np.float64)."
+            )
+        own = "object" if a.dtype == object else np.finfo(a.dtype).dtype.name
+        if not system:
+            first, system = name, own
+        if own != system:
+            raise TypeError(
+                f"{first} is {system} but {name} is {own}: computing with both would change the "
+                f"precision silently. Cast one of them, e.g. {name} with .astype({system!r})."
+            )
+        if a.dtype != object and not np.isfinite(a).all():
+            at = tuple(int(k) for k in np.argwhere(~np.isfinite(a))[0])
+            raise ValueError(f"{name} must be finite, got {a[at]} at index {at}.")

@@ -1,0 +1,130 @@
+"""The inputs of a cell over time: checked once, batched, and for a backward pass of one dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.autodiff.tensor import Tensor
+from tinygrad_rnn.cells.cell import Cell, Letters, Params, State, check_numbers, check_shape
+from tinygrad_rnn.functions import Array
+
+Gradients = dict[str, Any]  # every parameter and "x": an array; "state": a tuple of arrays
+
+
+class Problem(NamedTuple):
+    """What a road is given: checked arrays of one dtype, always with the axis N."""
+
+    cell: Cell
+    params: dict[str, Array]
+    x: Array
+    state: State
+    d_outputs: Array
+    d_state: State
+
+    def zeros(self) -> Gradients:
+        """Return the gradient zero."""
+        gradients: Gradients = {name: np.zeros_like(p) for name, p in self.params.items()}
+        gradients["x"] = np.zeros_like(self.x)
+        gradients["state"] = tuple(np.zeros_like(s) for s in self.state)
+        return gradients
+
+
+def prepare(
+    cell: Cell, params: Params, x: Array, state: State | None
+) -> tuple[dict[str, Array], Array, State, bool]:
+    """Check the inputs and give them the axis N; the flag says that it was absent."""
+    cell.check(params)
+    params = {name: _array(params[name]) for name in cell.layout}
+    x = _array(x)
+    if x.ndim not in (2, 3):
+        raise ValueError(f"x must have shape (T, N, D), or (T, D) for one sequence, got {x.shape}.")
+    single = x.ndim == 2
+    N = 1 if single else x.shape[1]
+    if N == 0:
+        raise ValueError(f"x must hold at least one sequence, got N = 0 in shape {x.shape}.")
+    sizes = {**cell.sizes, "T": x.shape[0], "N": N}
+    x = _batched("x", x, ("T", "N", "D"), sizes, single)
+    if state is None:
+        state = cell.initial_state(N, x.dtype)
+    else:
+        _check_components("state", state, cell)
+        state = tuple(
+            _batched(f"state {name}", s, ("N", "H"), sizes, single)
+            for name, s in zip(cell.state_names, state, strict=True)
+        )
+    named = {f"state {name}": s for name, s in zip(cell.state_names, state, strict=True)}
+    check_numbers({"x": x, **params, **named})
+    return params, x, state, single
+
+
+def pose(
+    cell: Cell,
+    params: Params,
+    x: Array,
+    d_outputs: Array,
+    state: State | None,
+    d_state: tuple[Array | None, ...] | None,
+) -> tuple[Problem, bool]:
+    """Check all inputs and bring them to one dtype: beside complex ones, real ones are complex."""
+    params, x, state, single = prepare(cell, params, x, state)
+    sizes = {**cell.sizes, "T": x.shape[0], "N": x.shape[1]}
+    d_outputs = _batched("d_outputs", d_outputs, ("T", "N", "H"), sizes, single)
+    if d_state is None:
+        d_state = (None,) * len(state)
+    _check_components("d_state", d_state, cell)
+    d_final = tuple(
+        np.zeros_like(s) if d is None else _batched(f"d_state {name}", d, ("N", "H"), sizes, single)
+        for name, d, s in zip(cell.state_names, d_state, state, strict=True)
+    )
+    if any(type(a) is Tensor for a in (*params.values(), x, d_outputs, *state, *d_final)):
+        raise TypeError(
+            "bptt takes arrays, got a Tensor. Inside a function that is being differentiated call "
+            "unroll: the transform does the backward sweep."
+        )
+    named = {f"d_state {name}": d for name, d in zip(cell.state_names, d_final, strict=True)}
+    check_numbers({"x": x, "d_outputs": d_outputs, **named})
+    dtype = np.result_type(*params.values(), x, *state, d_outputs, *d_final)
+    return Problem(
+        cell,
+        {name: p.astype(dtype) for name, p in params.items()},
+        x.astype(dtype),
+        tuple(s.astype(dtype) for s in state),
+        d_outputs.astype(dtype),
+        tuple(d.astype(dtype) for d in d_final),
+    ), single
+
+
+def check_lengths(lengths: Array, problem: Problem, single: bool) -> Array:
+    """Refuse lengths that are not one integer from 0 to T for each sequence."""
+    T, N = problem.x.shape[:2]
+    lengths = _batched("lengths", lengths, ("N",), {"N": N}, single)
+    if lengths.dtype.kind not in "iu" or (lengths < 0).any() or (lengths > T).any():
+        raise ValueError(f"lengths must be integers from 0 to T = {T}, got {lengths}.")
+    return lengths
+
+
+def _array(a: Array) -> Array:
+    return a if type(a) is Tensor else np.asarray(a)
+
+
+def _batched(
+    name: str, a: Array, letters: Letters, sizes: Mapping[str, int], single: bool
+) -> Array:
+    """Check the shape of ``a``; where N is absent from it, insert it."""
+    a = _array(a)
+    if not single:
+        check_shape(name, a, letters, sizes)
+        return a
+    check_shape(name, a, tuple(s for s in letters if s != "N"), sizes)
+    return a[:, None] if letters[0] == "T" else a[None]
+
+
+def _check_components(name: str, state: Any, cell: Cell) -> None:
+    names = cell.state_names
+    if not isinstance(state, tuple) or len(state) != len(names):
+        got = f"{len(state)} of them" if isinstance(state, tuple) else type(state).__name__
+        shape = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        raise TypeError(f"{name} must be the tuple {shape}, got {got}.")
