@@ -56,14 +56,17 @@ class Evidence:
     undecided: int = 0
     tightest: float | None = None
     tightest_at: str | None = None
+    tightest_relation: str | None = None
     families: Counter[str] = field(default_factory=Counter)
     failure: str | None = None
     case: str | None = None
 
-    def saw(self, label: str, ratio: float) -> None:
-        """Note how close a comparison came to equality."""
-        if self.tightest is None or ratio > self.tightest:
-            self.tightest, self.tightest_at = ratio, label
+    def saw(self, comparison: Comparison, ratio: float) -> None:
+        """Note how close a comparison came; a bound says more than the rounding of an equality."""
+        bound, before = comparison.relation == "≤", self.tightest_relation == "≤"
+        if self.tightest is None or (bound, ratio) > (before, self.tightest):
+            self.tightest, self.tightest_at = ratio, comparison.label
+            self.tightest_relation = comparison.relation
 
 
 # ---- the number systems -------------------------------------------------------------------------
@@ -158,8 +161,7 @@ def measure(
         ratios = over[under > 0] / under[under > 0]
         if ratios.size:
             tightness[f.label] = float(ratios.max())
-            if f.relation == "≤" or found.tightest is None:
-                found.saw(f.label, tightness[f.label])
+            found.saw(f, tightness[f.label])
     return tightness
 
 
