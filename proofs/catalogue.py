@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any
 
 from hypothesis.strategies import SearchStrategy
@@ -146,7 +147,7 @@ def theorem(
         if id in THEOREMS:
             raise ValueError(f"Theorem {id} is registered twice.")
         THEOREMS[id] = Theorem(
-            id, title, chapter, statement, hypotheses, proof, sources,
+            id, title, chapter, cleandoc(statement), hypotheses, cleandoc(proof), sources,
             claim, cases, systems, tuple(necessity), tuple(sensitivity),
         )  # fmt: skip
         return claim

@@ -13,7 +13,6 @@ agreement to ``EQUAL_BITS`` bits, since enclosures can refute an equation but no
 from __future__ import annotations
 
 import pkgutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,7 +56,7 @@ class Evidence:
     tightest: float | None = None
     tightest_at: str | None = None
     tightest_relation: str | None = None
-    families: Counter[str] = field(default_factory=Counter)
+    families: dict[str, int] = field(default_factory=dict)
     failure: str | None = None
     case: str | None = None
 
@@ -208,7 +207,7 @@ def _search(
             raise
         else:
             found.examples += 1
-            found.families[family] += 1
+            found.families[family] = found.families.get(family, 0) + 1
 
     try:
         search()

@@ -105,9 +105,9 @@ def test_interrupt_leaves_a_valid_partial_report(tmp_path):
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
-    while not file.exists():  # it is opened just before the work begins
+    while not file.exists() and process.poll() is None:  # it is opened just before the work begins
         time.sleep(0.05)
-    time.sleep(2)
+    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
