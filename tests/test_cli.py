@@ -48,7 +48,7 @@ def test_only_takes_several_ids_in_any_case():
         (("verify", "--only", "Z-9"), "no theorem Z-9; there are A-1"),
         (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
         (("verify", "--profile", "slow"), "'slow' is not one of"),
-        (("verify", "--seed", "-1"), "-1"),
+        (("verify", "--seed", "-1"), "'--seed'"),
         (("frobnicate",), "No such command"),
     ],
 )
