@@ -1,7 +1,6 @@
 """Every theorem of the registry, as test items named by its id: ``pytest -k B-5``."""
 
 import pytest
-
 from tinygrad_rnn.proofs import catalogue, evidence
 from tinygrad_rnn.proofs.verify import PROFILES
 
