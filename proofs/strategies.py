@@ -42,7 +42,7 @@ FAMILIES = (
 
 @st.composite
 def matrices(draw: Draw, n: int, bound: float = 2.0) -> tuple[str, Any]:
-    """Draw an (n, n) matrix of one of the FAMILIES, non-symmetric and non-normal ones among them."""
+    """Draw an (n, n) matrix of one of the FAMILIES; most are neither symmetric nor normal."""
     family = draw(st.sampled_from(FAMILIES))
     A = draw(dyadics((n, n), bound))
     if family == "nilpotent":

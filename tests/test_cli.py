@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from tinygrad_rnn.proofs import catalogue, report, verify
 from typer.testing import CliRunner
 
 from tinygrad_rnn.cli import app
+from tinygrad_rnn.proofs import catalogue, report, verify
 
 COMMAND = [sys.executable, "-c", "from tinygrad_rnn.cli import main; main()"]
 

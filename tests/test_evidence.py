@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_rnn.proofs import evidence, strategies
-from tinygrad_rnn.proofs.catalogue import Mistake, Necessity, Theorem, at_most, equal
 
 from tinygrad_rnn.cells import RNNCell
+from tinygrad_rnn.proofs import evidence, strategies
+from tinygrad_rnn.proofs.catalogue import Mistake, Necessity, Theorem, at_most, equal
 
 ULP = np.finfo(float).eps
 

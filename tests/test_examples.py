@@ -8,11 +8,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+
 from tinygrad_rnn.proofs import evidence, examples
 from tinygrad_rnn.proofs.catalogue import Mistake
 from tinygrad_rnn.proofs.evidence import Violated
 from tinygrad_rnn.proofs.mistakes import NO_DIAGONAL, PRIME, RULES, UNTRANSPOSED, of_rule
-
 from tinygrad_rnn.scalars import Ball
 
 FOUND = {example.id: example for example in examples.run()}

@@ -13,17 +13,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "autodiff": (
         "Tensor checkpoint d_sigmoid d_tanh differentiable grad hvp jacobian jvp leaky_relu "
-        "leaky_step log_softmax logsumexp relu sigmoid softmax softplus step value_and_grad vjp"
+        "leaky_step relu sigmoid softplus step value_and_grad vjp"
     ),
-    "activations": "ACTIVATIONS Activation",
+    "activations": "ACTIVATIONS Activation log_softmax logsumexp softmax",
     "cells": "GRUCell LSTMCell RNNCell",
     "recurrent": "Run bptt contributions unroll",
     "losses": "binary_cross_entropy cross_entropy squared_error",
+    "clip": "clip_by_norm clip_by_value clip_one_sided global_norm",
     "check": "certify check_gradients",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
