@@ -42,6 +42,7 @@ def _power(y: Array, a: Array, b: Array) -> Array:
 
 
 def _exponent(y: Array, a: Array, b: Array) -> Array:
+    a = a + 0 * b  # in the number system and the precision of b: a may be a Python number
     return y * np.log(np.where(a == 0, 1, a))  # 0ᵇ = 0 for all b > 0
 
 
@@ -62,7 +63,6 @@ elementwise(np.subtract,  1, -1)
 elementwise(np.negative,  -1)
 elementwise(np.positive,  1)
 elementwise(np.multiply,  lambda y, a, b: b,              lambda y, a, b: a)
-elementwise(np.divide,    lambda y, a, b: 1 / b,          lambda y, a, b: -y / b)
 elementwise(np.power,     _power,                         _exponent)
 elementwise(np.maximum,   _wins(np.greater_equal),        _wins(np.greater_equal, second=True))
 elementwise(np.minimum,   _wins(np.less_equal),           _wins(np.less_equal, second=True))
@@ -80,15 +80,18 @@ elementwise(np.sinh,      lambda y, x: np.cosh(x))
 elementwise(np.cosh,      lambda y, x: np.sinh(x))
 elementwise(np.tanh,      lambda y, x: d_tanh(x))
 
-_products = (None,
-    lambda v, y, mask, *ab: np.where(mask, v, 0),
-    lambda v, y, mask, *ab: np.where(mask, 0, v))
-rule(np.where, _products, _products)
+_divide = (lambda v, y, a, b: v / b,  # not v · 1/b, which would round an int b
+           lambda v, y, a, b: -v * y / b)
+rule(np.divide, _divide, _divide)
+_where = (None,
+          lambda v, y, mask, *ab: np.where(mask, v, 0),
+          lambda v, y, mask, *ab: np.where(mask, 0, v))
+rule(np.where, _where, _where)
 # fmt: on
 
 
 @composed(np.where)
-def _where(condition: Array, *branches: Array) -> Array:
+def _where_or_nonzero(condition: Array, *branches: Array) -> Array:
     if not branches:
         return np.nonzero(condition)
     return apply(RULES[np.where], (raw(condition), *branches), {})

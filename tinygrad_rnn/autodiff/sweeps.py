@@ -34,13 +34,17 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum a cotangent over the axes along which its array was broadcast."""
     extra = g.ndim - len(shape)
     stretched = [i + extra for i, n in enumerate(shape) if n == 1 != g.shape[i + extra]]
-    return g.sum(axis=(*range(extra), *stretched)).reshape(shape)
+    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
 
 
 def cast(g: Array, dtype: np.dtype[Any]) -> Array:
     """Give a tangent or cotangent the precision of its array."""
     if g.dtype == dtype or g.dtype.hasobject:
         return g
+    if dtype.hasobject and g.dtype.kind in "fc":
+        raise TypeError(
+            "A float (co)tangent of an object array would round: lift it like the array."
+        )
     if g.dtype.kind == "c":
         raise TypeError("The derivative of a real input is complex: use x.astype(complex).")
     return g.astype(dtype)

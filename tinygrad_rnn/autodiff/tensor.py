@@ -80,9 +80,8 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Compute ``rule`` on ``args`` and record it on the innermost trace among them."""
     trace: Trace | None = None
     for a in args:
-        if type(a) is Tensor:
-            if a._trace is not trace and (trace is None or a._trace.level > trace.level):
-                trace = a._trace
+        if type(a) is Tensor and a._trace is not trace:
+            trace = a._trace if trace is None or a._trace.level > trace.level else trace
     if trace is None:
         return rule.value(*args, **keywords)
     if keywords or not trace.live:
