@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as npst
 
 from tinygrad_rnn import autodiff as ad
 from tinygrad_rnn import functions
-from tinygrad_rnn.autodiff import arrays
+from tinygrad_rnn.autodiff import arrays, elementwise
 from tinygrad_rnn.autodiff.tensor import astype, getitem
 
 Array = Any
@@ -232,6 +232,7 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     **{f: unary(f) for f in (np.negative, np.positive, np.square, np.absolute)},
     **{f: unary(f) for f in (np.exp, np.expm1, np.sin, np.cos, np.sinh, np.cosh, np.tanh)},
     **{f: unary(f, positive=True) for f in (np.sqrt, np.log, np.log1p)},
+    elementwise._exact: unary(elementwise.exact),
     functions.d_tanh: unary(ad.d_tanh),
     functions.sigmoid: unary(ad.sigmoid),
     functions.d_sigmoid: unary(ad.d_sigmoid),

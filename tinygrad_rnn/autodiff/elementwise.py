@@ -8,6 +8,8 @@ on exact numbers as it stands.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from tinygrad_rnn import functions
@@ -46,6 +48,14 @@ def _exponent(y: Array, a: Array, b: Array) -> Array:
     return y * np.log(np.where(a == 0, 1, a))  # 0ᵇ = 0 for all b > 0
 
 
+_fraction = np.frompyfunc(lambda e: Fraction(e) if type(e) is int else e, 1, 1)
+
+
+def _exact(v: Array) -> Array:
+    """Make Fractions of ints among exact numbers, where 1 / 3 would be a float, and 0 / 3 too."""
+    return _fraction(v) if v.dtype.hasobject else v
+
+
 sigmoid: Function  # used further up
 # fmt: off
 d_tanh     = elementwise(functions.d_tanh,     lambda y, x: -2 * np.tanh(x) * y)
@@ -80,8 +90,8 @@ elementwise(np.sinh,      lambda y, x: np.cosh(x))
 elementwise(np.cosh,      lambda y, x: np.sinh(x))
 elementwise(np.tanh,      lambda y, x: d_tanh(x))
 
-_divide = (lambda v, y, a, b: v / b,  # not v · 1/b, which would round an int b
-           lambda v, y, a, b: -v * y / b)
+exact      = elementwise(_exact, 1)
+_divide    = (lambda v, y, a, b: exact(v) / b, lambda v, y, a, b: -v * y / b)
 rule(np.divide, _divide, _divide)
 _where = (None,
           lambda v, y, mask, *ab: np.where(mask, v, 0),
@@ -92,6 +102,5 @@ rule(np.where, _where, _where)
 
 @composed(np.where)
 def _where_or_nonzero(condition: Array, *branches: Array) -> Array:
-    if not branches:
-        return np.nonzero(condition)
-    return apply(RULES[np.where], (raw(condition), *branches), {})
+    mask = raw(condition)
+    return apply(RULES[np.where], (mask, *branches), {}) if branches else np.nonzero(mask)

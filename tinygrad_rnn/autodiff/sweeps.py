@@ -82,7 +82,9 @@ class Cotangents(dict[int, Array]):
             self[key] += g
         else:
             self[key] = total = self[key] + g
-            (self.own.add if type(total) is np.ndarray else self.own.discard)(key)
+            if type(total) is not Tensor:
+                self[key] = np.asarray(total, getattr(total, "dtype", object))  # 0-d sums are bare
+            (self.own.discard if type(total) is Tensor else self.own.add)(key)
 
     def _add_part(self, node: Tensor, part: Part) -> None:
         """Add later, together with other parts, so that the time is proportional to the parts."""

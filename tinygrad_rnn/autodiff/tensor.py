@@ -50,7 +50,6 @@ RULES: dict[Function, Rule] = {}
 class Trace:
     """One running transform (or, at level 0, the open tape that ``Tensor(...)`` records on)."""
 
-    __slots__ = ("level", "live")
     _levels = itertools.count()
 
     def __init__(self) -> None:
@@ -60,7 +59,6 @@ class Trace:
 OPEN_TAPE = Trace()
 _serials = itertools.count()
 _new_tensor = object.__new__  # past __init__, which makes leaves
-_NO_KEYWORDS: dict[str, Any] = {}
 
 
 def public_name(f: Function) -> str:
@@ -82,10 +80,10 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     for a in args:
         if type(a) is Tensor and a._trace is not trace:
             trace = a._trace if trace is None or a._trace.level > trace.level else trace
+    if keywords or trace is None or not trace.live:
+        _check_call(rule, trace, keywords)
     if trace is None:
         return rule.value(*args, **keywords)
-    if keywords or not trace.live:
-        _check_call(rule, trace, keywords)
     values = []
     parents: list[Tensor | None] = []
     for a in args:
@@ -109,8 +107,8 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     return node
 
 
-def _check_call(rule: Rule, trace: Trace, keywords: dict[str, Any]) -> None:
-    if not trace.live:
+def _check_call(rule: Rule, trace: Trace | None, keywords: dict[str, Any]) -> None:
+    if trace is not None and not trace.live:
         raise ValueError(
             f"{rule.name} met a Tensor of a transform that has ended, probably kept "
             "in a global or a closure by an earlier call. Return it as a result instead."
@@ -163,11 +161,11 @@ def _dispatch(f: Function, args: tuple[Any, ...], keywords: dict[str, Any]) -> A
 
 
 def _left(f: Function) -> Any:
-    return lambda self, other: apply(RULES[f], (self, other), _NO_KEYWORDS)
+    return lambda self, other: apply(RULES[f], (self, other), {})
 
 
 def _right(f: Function) -> Any:
-    return lambda self, other: apply(RULES[f], (other, self), _NO_KEYWORDS)
+    return lambda self, other: apply(RULES[f], (other, self), {})
 
 
 def _method(f: Function) -> Any:
@@ -207,7 +205,6 @@ class Tensor:
     """
 
     __slots__ = ("_grad", "_origin", "_serial", "_trace", "_value")
-    __hash__ = None  # type: ignore[assignment]  # == compares element-wise, as in NumPy
 
     _grad: Array | None
     # How it was computed: the rule, the values and keywords it was given, and the Tensors those
@@ -264,10 +261,10 @@ class Tensor:
 
     # -- gradients ----------------------------------------------------------------------------
 
-    @property
-    def grad(self) -> Array | None:
-        """The gradient that the last backward sweep left here; None if there was none."""
-        return getattr(self, "_grad", None)
+    grad = property(
+        lambda self: getattr(self, "_grad", None),
+        doc="The gradient that the last backward sweep left here; None if there was none.",
+    )
 
     def backward(self, seed: Any = None) -> None:
         """Set ``.grad`` of every leaf this Tensor was computed from: the sum of seed · ∂self/∂leaf.
