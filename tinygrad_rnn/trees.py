@@ -19,10 +19,7 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
 
     def over(node: Any, f: Callable[[Any], Any]) -> Any:
         if isinstance(node, dict):
-            parts = {
-                k: over(node[k], f) for k in sorted(node, key=repr)
-            }  # one order for equal dicts
-            return {k: parts[k] for k in node}
+            return {k: over(v, f) for k, v in node.items()}
         if isinstance(node, (tuple, list)):
             items = [over(v, f) for v in node]
             return type(node)(*items) if hasattr(node, "_fields") else type(node)(items)
@@ -30,3 +27,20 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
 
     skeleton = over(tree, lambda leaf: leaves.append(leaf) or len(leaves) - 1)  # type: ignore[func-returns-value]
     return leaves, lambda new: over(skeleton, new.__getitem__)
+
+
+def in_order_of(pattern: Any, tree: Any) -> Any:
+    """Return ``tree`` with the keys of its dicts in the order of ``pattern``'s, where they agree.
+
+    Examples
+    --------
+    >>> in_order_of({"W": 0, "b": 0}, {"b": 1, "W": 2})
+    {'W': 2, 'b': 1}
+    """
+    if isinstance(tree, dict) and isinstance(pattern, dict) and tree.keys() == pattern.keys():
+        return {k: in_order_of(v, tree[k]) for k, v in pattern.items()}
+    both_sequences = isinstance(tree, (tuple, list)) and isinstance(pattern, (tuple, list))
+    if both_sequences and len(tree) == len(pattern):
+        items = [in_order_of(p, t) for p, t in zip(pattern, tree, strict=True)]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    return tree

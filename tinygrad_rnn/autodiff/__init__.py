@@ -9,5 +9,6 @@ from .transforms import checkpoint, grad, hvp, jacobian, jvp, value_and_grad, vj
 # fmt: off
 __all__ = [
     "Tensor", "checkpoint", "d_sigmoid", "d_tanh", "differentiable", "grad", "hvp", "jacobian",
-    "jvp", "leaky_relu", "leaky_step", "relu", "sigmoid", "softplus", "step", "value_and_grad", "vjp",
+    "jvp", "leaky_relu", "leaky_step", "relu", "sigmoid", "softplus", "step", "value_and_grad",
+    "vjp",
 ]

@@ -100,9 +100,7 @@ def apply(rule: Rule, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     elif y.dtype.hasobject:
         _refuse_demotion(rule, values)
     node = _new_tensor(Tensor)
-    node._value = y
-    node._trace = trace
-    node._serial = next(_serials)
+    node._value, node._trace, node._serial = y, trace, next(_serials)
     node._origin = (rule, values, keywords, parents)
     return node
 

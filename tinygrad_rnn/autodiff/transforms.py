@@ -15,7 +15,7 @@ from tinygrad_rnn.autodiff.sweeps import sweep_backward, sweep_forward
 from tinygrad_rnn.autodiff.tensor import Rule, Tensor, Trace, apply
 from tinygrad_rnn.composed import Function
 from tinygrad_rnn.functions import Array
-from tinygrad_rnn.trees import flatten
+from tinygrad_rnn.trees import flatten, in_order_of
 
 
 class _Record:
@@ -48,6 +48,7 @@ class _Record:
 
 def _like(tree: Any, pattern: Any, what: str) -> list[Array]:
     """Flatten ``tree`` and check that it has the structure and the shapes of ``pattern``."""
+    tree = in_order_of(pattern, tree)
     given, wanted = ([np.shape(x) for x in flatten(t)[0]] for t in (tree, pattern))
     shapes, expected = flatten(tree)[1](given), flatten(pattern)[1](wanted)
     if shapes != expected:
