@@ -1,0 +1,7 @@
+"""Checking gradients: oracles that know their own errors, and a verdict without a tolerance."""
+
+from tinygrad_rnn.check.certify import Enclosure, certify
+from tinygrad_rnn.check.gradients import check_gradients
+from tinygrad_rnn.check.report import Entry, Report
+
+__all__ = ["Enclosure", "Entry", "Report", "certify", "check_gradients"]
