@@ -31,7 +31,7 @@ class Effort:
 
 PROFILES = {
     "quick": Effort(tested=50, certified=20, mistakes=100),
-    "default": Effort(tested=250, certified=100, mistakes=300),
+    "default": Effort(tested=160, certified=60, mistakes=200),
     "deep": Effort(tested=5000, certified=2000, mistakes=2000),
 }
 
