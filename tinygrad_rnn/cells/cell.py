@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,7 +79,8 @@ class Cell(ABC):
         >>> tg.RNNCell(D=3, H=4).shapes
         {'W_x': (3, 4), 'W_h': (4, 4), 'b': (4,)}
         """
-        return {name: measure(letters, self.sizes) for name, letters in self.layout.items()}
+        sizes = self.sizes
+        return {name: measure(letters, sizes) for name, letters in self.layout.items()}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -143,12 +145,15 @@ class Cell(ABC):
                 f"missing: {', '.join(n for n in expected if n not in got) or 'none'}; "
                 f"unknown: {', '.join(n for n in got if n not in expected) or 'none'}."
             )
+        shapes = self.shapes
         for name, letters in self.layout.items():
             shape = np.shape(value(params[name]))
-            meant = [other for other, s in self.shapes.items() if s == shape and other != name]
+            if shape == shapes[name]:
+                continue
+            meant = [other for other, s in shapes.items() if s == shape]
             if meant:
                 hint = f" Did you pass {meant[0]}?"
-            elif shape == self.shapes[name][::-1]:
+            elif shape == shapes[name][::-1]:
                 hint = " Did you pass it transposed? Weights multiply from the right, x @ W_x."
             else:
                 hint = ""
@@ -199,6 +204,12 @@ def check_shape(
         )
 
 
+@cache
+def _system(dtype: np.dtype[Any]) -> str:
+    """Return the name of the real numbers of ``dtype``, or "object"."""
+    return "object" if dtype.hasobject else np.finfo(dtype).dtype.name
+
+
 def check_numbers(arrays: Mapping[str, Array]) -> None:
     """Refuse integers, a mixture of precisions or number systems, and values that are not finite.
 
@@ -220,7 +231,7 @@ def check_numbers(arrays: Mapping[str, Array]) -> None:
                 f"{name} has dtype {a.dtype}; gradients need floats or exact numbers. "
                 "Cast it, e.g. with .astype(np.float64)."
             )
-        own = "object" if a.dtype == object else np.finfo(a.dtype).dtype.name
+        own = _system(a.dtype)
         if not system:
             first, system = name, own
         if own != system:

@@ -89,11 +89,11 @@ def pose(
     dtype = np.result_type(*params.values(), x, *state, d_outputs, *d_final)
     return Problem(
         cell,
-        {name: p.astype(dtype) for name, p in params.items()},
-        x.astype(dtype),
-        tuple(s.astype(dtype) for s in state),
-        d_outputs.astype(dtype),
-        tuple(d.astype(dtype) for d in d_final),
+        {name: p.astype(dtype, copy=False) for name, p in params.items()},
+        x.astype(dtype, copy=False),
+        tuple(s.astype(dtype, copy=False) for s in state),
+        d_outputs.astype(dtype, copy=False),
+        tuple(d.astype(dtype) for d in d_final),  # without steps it is returned
     ), single
 
 

@@ -1,15 +1,16 @@
 """A cell over time: its trajectory, and backpropagation through time by more than one road.
 
-The road ``"tape"`` differentiates the unrolled cell. The road ``"chain"`` multiplies the cell's
-closed-form Jacobians and immediate gradients; of the differentiation engine it uses only the
-elementwise functions (σ', tanh', …). That the two agree is evidence for both.
+The road ``"kernel"`` runs the compiled loops of :mod:`tinygrad_rnn.kernels`. The road ``"tape"``
+differentiates the unrolled cell. The road ``"chain"`` multiplies the cell's closed-form Jacobians
+and immediate gradients; of the differentiation engine it uses only the elementwise functions (σ',
+tanh', …). That they agree is evidence for all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,7 @@ from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.cells.cell import Cell, Params, State, split
 from tinygrad_rnn.cells.problem import Gradients, Problem, check_lengths, pose, prepare
 from tinygrad_rnn.functions import Array
-
-F = TypeVar("F")
+from tinygrad_rnn.recurrent import by_kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Run:
 
 
 def unroll(
-    cell: Cell, params: Params, x: Array, state: State | None = None, method: str = "tape"
+    cell: Cell, params: Params, x: Array, state: State | None = None, method: str | None = None
 ) -> Run:
     """Run a cell over a sequence: state_t = step(params, x_t, state_{t−1}), t = 1…T.
 
@@ -58,13 +58,16 @@ def unroll(
     state
         The initial state, a tuple of (N, H), or of (H,) for one sequence; zero if left out.
     method
-        ``"tape"``: plain steps. Where ``params``, ``x`` or ``state`` contain Tensors the results
-        are Tensors.
+        ``"kernel"``: compiled loops, for the library's cells on float32 and float64; ``"tape"``:
+        plain steps, for everything. None takes the kernel where there is one. Where ``params``,
+        ``x`` or ``state`` contain Tensors the results are Tensors; higher derivatives and forward
+        mode go through plain steps with either method.
 
     Raises
     ------
     ValueError
-        For wrong shapes, missing or unknown parameters, NaN or infinities, an unknown method.
+        For wrong shapes, missing or unknown parameters, NaN or infinities, an unknown method, and
+        where there is no kernel.
     TypeError
         For integer arrays and for a mixture of precisions or number systems.
 
@@ -76,9 +79,11 @@ def unroll(
     >>> run.outputs.shape, [s.shape for s in run.states], [s.shape for s in run.final]
     ((7, 5, 3), [(8, 5, 3), (8, 5, 3)], [(5, 3), (5, 3)])
     """
-    trajectory = _choose(method, _TRAJECTORIES)
+    _check_method(method, _TRAJECTORIES)
     params, x, state, single = prepare(cell, params, x, state)
-    states = trajectory(cell, params, x, state)
+    if method is None:
+        method = _default(cell, (*params.values(), x, *state))
+    states = _TRAJECTORIES[method](cell, params, x, state)
     if single:
         states = tuple(s[:, 0] for s in states)
     return Run(states[0][1:], states, tuple(s[-1] for s in states))
@@ -90,7 +95,7 @@ def bptt(
     x: Array,
     d_outputs: Array,
     state: State | None = None,
-    method: str = "tape",
+    method: str | None = None,
     truncate: int | None = None,
     lengths: Array | None = None,
     d_state: tuple[Array | None, ...] | None = None,
@@ -108,7 +113,9 @@ def bptt(
     d_outputs
         ∂L/∂h_t, of the shape of the outputs: (T, N, H), or (T, H) for one sequence.
     method
-        ``"tape"`` differentiates the unrolled cell; ``"chain"`` uses the closed-form Jacobians.
+        ``"kernel"`` runs compiled loops, for the library's cells on float32 and float64; ``"tape"``
+        differentiates the unrolled cell; ``"chain"`` uses the closed-form Jacobians. None takes the
+        kernel where there is one, else the tape.
     truncate
         k ≥ 1 keeps the terms with t − i < k: the loss at step t goes back through at most the k
         steps t, …, t − k + 1. The initial state is reached from the steps t ≤ k. None keeps all.
@@ -128,8 +135,8 @@ def bptt(
     Raises
     ------
     ValueError
-        For wrong shapes, missing or unknown parameters, NaN or infinities, an unknown method, and
-        ``truncate`` or ``lengths`` out of range.
+        For wrong shapes, missing or unknown parameters, NaN or infinities, an unknown method,
+        ``truncate`` or ``lengths`` out of range, and where there is no kernel.
     TypeError
         For integer arrays, a mixture of precisions or number systems, and Tensors.
 
@@ -141,20 +148,28 @@ def bptt(
     >>> cell = tg.RNNCell(D=1, H=1, activation="identity")
     >>> params = {"W_x": np.ones((1, 1)), "W_h": np.full((1, 1), 0.5), "b": np.zeros(1)}
     >>> d_outputs = np.array([[0.0], [0.0], [1.0]])
-    >>> for method in "tape", "chain":
+    >>> for method in "kernel", "tape", "chain":
     ...     g = tg.bptt(cell, params, np.ones((3, 1)), d_outputs, method=method)
     ...     print(g["W_h"].item(), g["x"].ravel().tolist())
     2.0 [0.25, 0.5, 1.0]
     2.0 [0.25, 0.5, 1.0]
+    2.0 [0.25, 0.5, 1.0]
     """
-    road = _choose(method, _ROADS)
+    _check_method(method, _ROADS)
     if truncate is not None and (not isinstance(truncate, (int, np.integer)) or truncate < 1):
         raise ValueError(f"truncate must be None or an integer ≥ 1, got {truncate!r}.")
     problem, single = pose(cell, params, x, d_outputs, state, d_state)
+    if method is None:
+        method = _default(cell, (*problem.params.values(), problem.x, *problem.state))
+    road = _ROADS[method]
     if lengths is None:
         gradients = road(problem, truncate)
     else:
-        gradients = _by_length(road, problem, truncate, check_lengths(lengths, problem, single))
+        lengths = check_lengths(lengths, problem, single)
+        if method == "kernel" and truncate is None:
+            gradients = by_kernel.gradients(problem, None, lengths)
+        else:
+            gradients = _by_length(road, problem, truncate, lengths)
     if single:
         gradients["x"] = gradients["x"][:, 0]
         gradients["state"] = tuple(s[0] for s in gradients["state"])
@@ -336,12 +351,19 @@ def _by_length(
     return total
 
 
-_TRAJECTORIES = {"tape": _trajectory}
-_ROADS = {"tape": _tape, "chain": _chain}
+def _kernel_trajectory(cell: Cell, params: Params, x: Array, state: State) -> State:
+    return by_kernel.trajectory(cell, params, x, state, _trajectory)
 
 
-def _choose(method: str, methods: Mapping[str, F]) -> F:
-    if method not in methods:
+_TRAJECTORIES = {"tape": _trajectory, "kernel": _kernel_trajectory}
+_ROADS = {"tape": _tape, "chain": _chain, "kernel": by_kernel.gradients}
+
+
+def _check_method(method: str | None, methods: Mapping[str, Any]) -> None:
+    if method is not None and method not in methods:
         names = ", ".join(map(repr, methods))
         raise ValueError(f"method must be one of {names}, got {method!r}.")
-    return methods[method]
+
+
+def _default(cell: Cell, arrays: tuple[Array, ...]) -> str:
+    return "kernel" if by_kernel.suits(cell, arrays) else "tape"

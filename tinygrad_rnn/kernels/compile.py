@@ -1,0 +1,85 @@
+"""How the kernels are compiled, and how many threads share their work.
+
+Every kernel is a Python function that Numba compiles on its first call and keeps on disk. With
+``NUMBA_DISABLE_JIT=1`` they run as plain Python. A kernel works on a part of its result, such as
+rows n0 … n1 of the batch. The parts do not depend on each other, so the results are the same bit
+for bit however they are divided among threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import config, njit, types
+from numba.extending import overload, register_jitable
+
+Array = Any
+
+# error_model: a division that may raise is a branch, and a loop with branches is not vectorised.
+# fastmath: a·b + c may become one operation and the sign of a zero is free. Nothing here assumes
+# that NaN and infinity do not occur, and nothing reorders a sum.
+OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+PLAIN = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+BLOCK = 32  # rows that travel through time together: their buffers stay in cache
+GRAIN = 8  # blocks begin at multiples of it
+PARALLEL = 1e7  # multiplications below which a second thread costs more than it saves
+
+
+def kernel(f: Callable[..., Any]) -> Any:
+    """Compile ``f`` on its first call, without the GIL; keep it on disk where a place is found."""
+    try:
+        return njit(nogil=True, cache=True, **OPTIONS)(f)
+    except RuntimeError:  # Numba finds no folder that it may write to
+        return njit(nogil=True, **OPTIONS)(f)
+
+
+def loop(f: Callable[..., Any]) -> Any:
+    """Compile ``f`` as a part of the kernels that call it."""
+    return register_jitable(**OPTIONS)(f)
+
+
+def scalar(make: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Turn ``make(number)``, a function of one float x, into one for both precisions.
+
+    ``number`` is np.float32 or np.float64 and makes the function's constants, so that none of them
+    promotes it.
+    """
+    versions = {number: make(number) for number in (np.float32, np.float64)}
+    compiled = {types.float32: versions[np.float32], types.float64: versions[np.float64]}
+
+    def function(x: Any) -> Any:
+        return versions[type(x)](x)
+
+    def choose(x: Any) -> Any:
+        return compiled[x]
+
+    overload(function, jit_options=OPTIONS)(choose)
+    return function
+
+
+def threads() -> int:
+    """Return how many threads may work: OMP_NUM_THREADS, as BLAS reads it, or every core."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(int(limit), cores or 1) if limit.isdigit() and int(limit) > 0 else cores or 1
+
+
+def in_blocks(f: Callable[..., None], total: int, largest: int, work: float, *args: Any) -> None:
+    """Call ``f(start, stop, *args)`` on blocks of 0 … total, by several threads if it pays.
+
+    ``work`` is the number of multiplications in all of it.
+    """
+    workers = threads() if work > PARALLEL else 1
+    size = min(largest, -(-total // (GRAIN * workers)) * GRAIN)
+    blocks = [(i, min(i + size, total)) for i in range(0, total, size or 1)]
+    if workers == 1 or len(blocks) == 1:
+        for start, stop in blocks:
+            f(start, stop, *args)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda block: f(*block, *args), blocks))
