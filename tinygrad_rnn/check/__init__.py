@@ -2,6 +2,16 @@
 
 from tinygrad_rnn.check.certify import Enclosure, certify
 from tinygrad_rnn.check.gradients import check_gradients
+from tinygrad_rnn.check.layer import LayerMap, LayerReport, check_layer
 from tinygrad_rnn.check.report import Entry, Report
 
-__all__ = ["Enclosure", "Entry", "Report", "certify", "check_gradients"]
+__all__ = [
+    "Enclosure",
+    "Entry",
+    "LayerMap",
+    "LayerReport",
+    "Report",
+    "certify",
+    "check_gradients",
+    "check_layer",
+]

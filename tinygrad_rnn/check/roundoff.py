@@ -91,7 +91,7 @@ def _scale(g: Array, replayed: Sequence[Array]) -> Array:
     return np.sort(np.where(np.isnan(responses), math.inf, responses), axis=0)[-LARGEST]
 
 
-def _roundings(node: Tensor) -> Array:
+def roundings(node: Tensor) -> Array:
     """Return ε_v / u for every entry of a node, but for η."""
     name = operation(node)
     if name in BASIC or node._origin is None:
@@ -129,7 +129,7 @@ class _Step(NamedTuple):
     @staticmethod
     def of(node: Tensor, floor: float) -> _Step:
         name = operation(node)
-        noise = None if name in EXACT else NOISE * (_roundings(node) + floor)
+        noise = None if name in EXACT else NOISE * (roundings(node) + floor)
         return _Step(node, node._origin is None or name in HELD, noise)
 
 

@@ -1,0 +1,130 @@
+"""Under which conditions only a layer is wrong, and from which step: one thing varied a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
+from tinygrad_rnn.check.layer.trials import GAIN, Trial
+
+LONGEST_SCAN = 8  # steps of a trial whose every step gets a cotangent of its own
+ONLY = {
+    "saturated": "only saturated",
+    "logits of ±200": "only saturated: with logits of ±200",
+    "kinks": "only at kinks",
+    "badly scaled": "only badly scaled inputs",
+}
+REGIMES = [*GAIN, *ONLY]
+PROTOCOL = {
+    "twice": "when backward is called twice on one cache",
+    "after": "after a call with other weights",
+    "between": "when another forward call comes before backward",
+}
+
+
+def conditions(c: Conformance, base: Trial, failed: Sequence[Outcome]) -> tuple[list[str], Trial]:
+    """Return the conditions, and the trial that is closest to ``base`` among those that fail."""
+    if c.fails(base):
+        return _necessary(c, base), base
+    witness = min((o.trial for o in failed), key=lambda trial: _distance(base, trial))
+    found = []
+    for name in Trial.__dataclass_fields__:
+        usual, there = getattr(base, name), getattr(witness, name)
+        if usual == there:
+            continue
+        simpler = replace(witness, **{name: usual})
+        if simpler.step is not None and simpler.step > simpler.T:
+            simpler = replace(simpler, step=simpler.T)
+        if c.fails(simpler):
+            witness = simpler
+        elif name != "T" or there < usual:
+            found.append(_unusual(name, usual, there))
+    return [*found, *_necessary(c, witness)], witness
+
+
+def _distance(base: Trial, trial: Trial) -> tuple[int, int]:
+    """Order trials by how many things are unusual, and the regimes by how plain they are."""
+    unusual = [n for n in Trial.__dataclass_fields__ if getattr(base, n) != getattr(trial, n)]
+    return len(unusual), REGIMES.index(trial.regime) if "regime" in unusual else 0
+
+
+def _unusual(name: str, usual: object, there: object) -> str:
+    """Say what the trial has that the plain one has not."""
+    match name:
+        case "protocol":
+            return f"only on the second call: {PROTOCOL[str(there)]}"
+        case "dtype":
+            return f"only {there}"
+        case "regime":
+            return ONLY.get(str(there), f"only for {there} weights")
+        case "zero_state":
+            return "only h0 = 0"
+        case "contiguous":
+            return "only for arrays that are not contiguous"
+        case "scale":
+            size = "large" if isinstance(there, float) and there > 1 else "small"
+            return f"only for {size} cotangents"
+        case "cotangents":
+            return f"only where the cotangents of {_others(there)} are None"
+        case "step":
+            return f"only for a cotangent on hs at step {there} alone"
+        case _:
+            return f"only {name} = {there}"
+
+
+def _others(there: object) -> str:
+    named = there if isinstance(there, tuple) else ()
+    return " and ".join(n for n in ("hs", "h_T", "c_T") if n not in named)
+
+
+def _necessary(c: Conformance, witness: Trial) -> list[str]:
+    """Return what of a failing trial's ordinary features it takes to fail."""
+    found = []
+    shortest = _shortest(c, witness)
+    if shortest > 1:
+        found.append(f"only T ≥ {shortest}")
+    if witness.N > 1 and not c.fails(replace(witness, N=1)):
+        found.append("only N > 1")
+    for s in c.cell.state_names:
+        if s not in witness.zero_state and not c.fails(
+            replace(witness, zero_state=(*witness.zero_state, s))
+        ):
+            found.append(f"only {s}0 ≠ 0")
+    for name in witness.cotangents if len(witness.cotangents) > 1 else ():
+        rest = tuple(n for n in witness.cotangents if n != name)
+        if name in ("h_T", "c_T") and not c.fails(replace(witness, cotangents=rest)):
+            found.append(f"only with a cotangent on {name}")
+    if witness.dtype == "float64" and not c.fails(replace(witness, dtype="float32")):
+        found.append("only float64: to float32's precision it is right")
+    if witness.scale == 1 and not c.fails(replace(witness, scale=2.0**-40)):
+        found.append("only for large cotangents")
+    return found
+
+
+def _shortest(c: Conformance, witness: Trial) -> int:
+    """Return the smallest T at which the trial still fails."""
+    for T in range(1, witness.T):
+        step = None if witness.step is None else min(witness.step, T)
+        if c.fails(replace(witness, T=T, step=step)):
+            return T
+    return witness.T
+
+
+def first_wrong_step(c: Conformance, witness: Trial) -> int | None:
+    """Return the smallest s such that a cotangent on h_s alone finds a wrong gradient.
+
+    For a wrong forward pass, it is the first step at which hs is wrong.
+    """
+    outcome = c.run(witness)
+    if "outputs" in outcome.wrong:
+        reference = outcome.reference
+        if reference is None or not outcome.outputs:
+            return None
+        wrong = reference.outputs[0].wrong(outcome.outputs[0]).any(axis=(1, 2))
+        return int(wrong.argmax()) + 1 if wrong.any() else None
+    T = witness.T if witness.T <= LONGEST_SCAN else _shortest(c, witness)
+    for s in range(1, T + 1):
+        if c.run(replace(witness, T=T, step=s, cotangents=("hs",))).wrong:
+            return s
+    return None

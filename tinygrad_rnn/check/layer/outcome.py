@@ -1,0 +1,190 @@
+"""One trial of a layer against the cell: what is wrong, entry by entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.cells import Cell
+from tinygrad_rnn.check.layer.layout import LayerMap
+from tinygrad_rnn.check.layer.rounding import Bounded, Function, Reference, differentiate
+from tinygrad_rnn.check.layer.subject import Arrays, Refusal, Subject, strided
+from tinygrad_rnn.check.layer.trials import Trial, draw, draw_cotangents, sized
+from tinygrad_rnn.functions import Array
+from tinygrad_rnn.recurrent import unroll
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with one array: a sentence, or its worst entry.
+
+    ``relative`` is |got − expected| / |expected| there.
+    """
+
+    reason: str
+    index: tuple[int, ...] = ()
+    got: float = np.nan
+    expected: float = np.nan
+    relative: float = np.inf
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave: the wrong arrays by name, and the numbers themselves."""
+
+    trial: Trial
+    wrong: dict[str, Wrong] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    refusal: str = ""
+    inputs: Arrays = field(default_factory=dict)
+    got: dict[str, Any] = field(default_factory=dict)
+    outputs: list[Array] = field(default_factory=list)
+    reference: Reference | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.wrong or self.changed or self.refusal)
+
+    def relative_error(self, name: str) -> float:
+        """Return the greatest |got − expected| / |expected| of a gradient, 0 where it is right."""
+        got = self.got.get(name)
+        if self.reference is None or got is None:
+            return np.inf
+        true = self.reference.gradients[name]
+        if np.shape(got) != true.value.shape:
+            return np.inf
+        with np.errstate(all="ignore"):
+            relative = np.abs(got - true.value) / np.abs(true.value)
+        return float(np.max(np.where(true.wrong(got), relative, 0.0)))
+
+
+def specification(cell: Cell, map: LayerMap, count: int) -> Function:
+    """Return the first ``count`` outputs of the cell as a function of the layer's inputs."""
+
+    def outputs(inputs: Any) -> tuple[Array, ...]:
+        state = tuple(inputs[f"{s}0"] for s in cell.state_names)
+        run = unroll(cell, map.canonical(cell, inputs), inputs["x"], state, method="tape")
+        return (run.outputs, *run.final)[:count]
+
+    return outputs
+
+
+class Conformance:
+    """A layer, the cell it claims to be, and the trials so far; a trial is run once."""
+
+    def __init__(
+        self, subject: Subject, cell: Cell, map: LayerMap, params: Arrays | None = None
+    ) -> None:
+        self.subject, self.cell, self.map, self.params = subject, cell, map, params
+        self.known: dict[Trial, Outcome] = {}
+
+    def run(self, trial: Trial) -> Outcome:
+        """Return the outcome of a trial."""
+        if trial not in self.known:
+            self.known[trial] = self._run(trial)
+        return self.known[trial]
+
+    def fails(self, trial: Trial) -> bool:
+        """Return whether a trial fails."""
+        return self.run(trial).failed
+
+    def _run(self, trial: Trial) -> Outcome:
+        inputs = draw(self.cell, self.map, trial, self.params)
+        given = {k: np.array(v) if trial.contiguous else strided(v) for k, v in inputs.items()}
+        subject = self.subject.anew()
+        try:
+            if trial.protocol == "after":
+                self._other_call(subject, trial, backward=True)
+            outputs, form, cache = subject.forward(given)
+            changed = [k for k, v in inputs.items() if not np.array_equal(given[k], v)]
+            complaint = self._misshapen(trial, outputs)
+            if complaint:
+                return Outcome(trial, {"outputs": Wrong(complaint)}, tuple(changed))
+            if trial.protocol == "between":
+                self._other_call(subject, trial, backward=False)
+            drawn = draw_cotangents(trial, outputs)
+            d = [
+                None if c is None else np.array(c) if trial.contiguous else strided(c)
+                for c in drawn
+            ]
+            got = subject.backward(d, form, cache)
+            if trial.protocol == "twice":
+                got = subject.backward(d, form, cache)
+        except Refusal as refusal:
+            return Outcome(trial, refusal=str(refusal))
+        changed += [k for k, v in inputs.items() if not np.array_equal(given[k], v)]
+        changed += [
+            f"d_{name}"
+            for name, before, after in zip(("hs", "h_T", "c_T"), drawn, d, strict=False)
+            if before is not None and after is not None and not np.array_equal(before, after)
+        ]
+        cell = sized(self.cell, trial)
+        precision = max(
+            [np.dtype(trial.dtype), *(o.dtype for o in outputs if o.dtype.kind == "f")],
+            key=lambda dtype: float(np.finfo(dtype).eps),
+        )
+        reference = differentiate(
+            specification(cell, self.map, len(outputs)), inputs, lambda _: drawn, precision
+        )
+        wrong = _wrong_outputs(outputs, reference) or _wrong_gradients(got, reference)
+        return Outcome(
+            trial, wrong, tuple(dict.fromkeys(changed)), "", inputs, got, outputs, reference
+        )
+
+    def _other_call(self, subject: Subject, trial: Trial, backward: bool) -> None:
+        other = replace(trial, seed=trial.seed + 100)
+        outputs, form, cache = subject.forward(draw(self.cell, self.map, other, None))
+        if backward:
+            subject.backward(draw_cotangents(other, outputs), form, cache)
+
+    def _misshapen(self, trial: Trial, outputs: list[Array]) -> str:
+        states = self.cell.state_names
+        if not 1 <= len(outputs) <= 1 + len(states):
+            return (
+                f"outputs must be hs or the tuple (hs, {', '.join(f'{s}_T' for s in states)}), "
+                f"got {len(outputs)} arrays"
+            )
+        small = (trial.N, trial.H)
+        for name, value in zip(("hs", "h_T", "c_T"), outputs, strict=False):
+            shape = (trial.T, *small) if name == "hs" else small
+            if value.shape != shape:
+                return f"{name} must have shape {shape}, got {value.shape}"
+            if value.dtype.kind != "f":
+                return f"{name} must hold floats, got {value.dtype}"
+        return ""
+
+
+def _wrong_outputs(outputs: list[Array], reference: Reference) -> dict[str, Wrong]:
+    """Return what is wrong with the forward pass, under the name of its first wrong array."""
+    for name, got, true in zip(("hs", "h_T", "c_T"), outputs, reference.outputs, strict=False):
+        wrong = true.wrong(got)
+        if wrong.any():
+            return {"outputs": _worst(f"{name} is wrong", got, true, wrong)}
+    return {}
+
+
+def _wrong_gradients(got: dict[str, Any], reference: Reference) -> dict[str, Wrong]:
+    found = {}
+    for name, true in reference.gradients.items():
+        value = got.get(name)
+        if value is None:
+            found[name] = Wrong(f"backward returns no gradient {name!r}")
+        elif np.shape(value) != true.value.shape:
+            found[name] = Wrong(f"its shape must be {true.value.shape}, got {np.shape(value)}")
+        else:
+            wrong = true.wrong(value)
+            if wrong.any():
+                found[name] = _worst("differs", value, true, wrong)
+    return found
+
+
+def _worst(reason: str, got: Array, true: Bounded, wrong: Array) -> Wrong:
+    with np.errstate(all="ignore"):
+        excess = np.where(wrong, np.abs(got - true.value) / true.error, -1.0)
+        excess = np.where(np.isnan(excess), np.inf, excess)
+        at = np.unravel_index(int(np.argmax(excess)), excess.shape)
+        relative = float(np.abs(got[at] - true.value[at]) / np.abs(true.value[at]))
+    return Wrong(reason, tuple(int(k) for k in at), float(got[at]), float(true.value[at]), relative)
