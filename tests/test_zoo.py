@@ -1,0 +1,76 @@
+"""The zoo: what its entries say of themselves is true, and check_layer finds it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zoo import CELLS, ENTRIES, Entry
+from zoo.battery import CASES, HOLDS, Case, first_wrong_step, wrong
+
+import tinygrad_rnn as tg
+
+FAULTY = [entry for entry in ENTRIES if entry.faulty]
+CORRECT = [entry for entry in ENTRIES if not entry.faulty]
+# The inputs that show a mistake which these sizes and scales would not.
+WITNESSES = {
+    "saturated": CASES["saturated"],
+    "large gradients": CASES["large"],
+    "tiny gradients": CASES["tiny"],
+}
+
+
+def each(entries: list[Entry]) -> Any:
+    return pytest.mark.parametrize("entry", entries, ids=lambda entry: entry.id)
+
+
+def test_the_zoo_is_large_and_every_animal_has_its_own_name() -> None:
+    assert len(FAULTY) >= 40
+    assert len(CORRECT) >= 15
+    assert len({entry.id for entry in ENTRIES}) == len(ENTRIES)
+    assert all(entry.mistake and entry.source for entry in ENTRIES)
+
+
+@each(FAULTY)
+def test_exactly_the_culprits_are_wrong_where_the_condition_holds(entry: Entry) -> None:
+    found = {name: wrong(entry, case) for name, case in CASES.items()}
+    assert frozenset().union(*found.values()) == entry.culprits
+    if entry.condition:
+        assert [
+            n for n, case in CASES.items() if found[n] and not HOLDS[entry.condition](case)
+        ] == []
+
+
+@each([e for e in FAULTY if e.first_wrong_step is not None])
+def test_the_first_wrong_step(entry: Entry) -> None:
+    case = WITNESSES.get(entry.condition or "", Case())
+    expected = entry.first_wrong_step
+    if isinstance(expected, str):
+        expected = eval(expected, {"T": case.T})
+    assert first_wrong_step(entry, case) == expected
+
+
+@each(CORRECT)
+def test_a_correct_layer_is_within_rounding_of_the_reference(entry: Entry) -> None:
+    assert {name: set(wrong(entry, case)) for name, case in CASES.items()} == {
+        name: set() for name in CASES
+    }
+
+
+# ---- check_layer ------------------------------------------------------------------------------
+
+
+def report(entry: Entry) -> Any:
+    return tg.check_layer(entry.layer(), CELLS[entry.cell](3, 4), map=entry.map)
+
+
+@each(FAULTY)
+def test_check_layer_refutes_it_and_names_the_culprits(entry: Entry) -> None:
+    found = report(entry)
+    assert (found.verdict, frozenset(found.culprits)) == ("REFUTED", entry.culprits), str(found)
+
+
+@each(CORRECT)
+def test_check_layer_has_nothing_against_it(entry: Entry) -> None:
+    found = report(entry)
+    assert found.verdict == "CONSISTENT", str(found)
