@@ -102,7 +102,8 @@ def reshapes(draw: Any) -> Row:
     shape = draw(filled)
     size = int(np.prod(shape, dtype=int))
     targets: list[Any] = [(size,), (1, size), (-1,), (size, 1, 1), shape[::-1], -1]
-    return on(np.reshape, shape, draw(st.sampled_from(targets)))
+    orders: list[Any] = [(), ("C",), ("F",)]
+    return on(np.reshape, shape, draw(st.sampled_from(targets)), *draw(st.sampled_from(orders)))
 
 
 @st.composite
@@ -211,8 +212,14 @@ def einsums(draw: Any) -> Row:
     subscripts = draw(st.sampled_from(SUBSCRIPTS))
     terms = subscripts.replace(" ", "").partition("->")[0].split(",")
     size = {c: draw(st.integers(0, 3)) for c in sorted(set("".join(terms)))}
-    f = lambda *xs: np.einsum(subscripts, *xs)  # noqa: E731
-    return Row(f, tuple(tuple(size[c] for c in t) for t in terms))
+    if draw(st.booleans()):  # an axis of length 1 is broadcast
+        shapes = [tuple(draw(st.sampled_from([1, size[c]])) for c in t) for t in terms]
+        repeated = any(len(set(t)) < len(t) for t in terms)
+    else:
+        repeated = True
+    if repeated:
+        shapes = [tuple(size[c] for c in t) for t in terms]
+    return Row(lambda *xs: np.einsum(subscripts, *xs), tuple(shapes))
 
 
 def pairs_of_shapes(f: Callable[..., Any], *choices: tuple[Any, ...]) -> st.SearchStrategy[Row]:
@@ -263,7 +270,7 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     np.min: reductions(np.min, filled),
     np.cumsum: along(np.cumsum),
     np.reshape: reshapes(),
-    np.ravel: unary(np.ravel),
+    np.ravel: st.one_of(unary(np.ravel), unary(lambda x: np.ravel(x, order="F"))),
     np.expand_dims: st.one_of(
         *(unary(lambda x, a=a: np.expand_dims(x, a)) for a in (0, -1, (0, -1), (0, 1)))
     ),

@@ -50,6 +50,26 @@ def test_the_derivative_chosen_where_there_is_a_choice(f: Any, at: float, chosen
     assert np.isfinite(grad(grad(f))(at))
 
 
+def test_a_power_of_zero_is_constant_everywhere() -> None:
+    x = np.array([0.0, 1.0, np.inf])
+    for zero in (0, 0.0, np.array(0.0), np.zeros(3)):
+        assert grad(lambda x, z=zero: np.sum(x**z))(x).tolist() == [0, 0, 0]
+
+
+def test_the_norm_at_zero() -> None:
+    """A subgradient, and a second derivative that is not of the square."""
+    x, v = np.zeros(2), np.ones(2)
+    assert grad(np.linalg.norm)(x).tolist() == [0, 0]
+    assert ad.hvp(np.linalg.norm, x, v).tolist() == [0, 0]
+
+
+def test_the_exponent_has_a_derivative_at_zero() -> None:
+    """(aˣ)' = log a at x = 0, also for an integer a."""
+    for a in (2.0, 2, np.array(2.0), np.float32(2)):
+        assert grad(lambda x, a=a: a**x)(0.0) == np.log(2.0)
+    assert grad(lambda x: np.float32(2) ** x)(np.float32(0)).dtype == np.float32
+
+
 def test_ties_go_to_the_first() -> None:
     x = np.array([[1.0, 3.0, 3.0], [3.0, 0.0, 3.0]])
     assert grad(lambda x: np.max(x))(x).tolist() == [[0, 1, 0], [0, 0, 0]]

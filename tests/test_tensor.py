@@ -175,6 +175,14 @@ def test_operators_work_from_both_sides(op: str) -> None:
             assert np.array_equal(z.data, getattr(a, f"__r{op}__")(2))
 
 
+def test_lists_count_as_arrays() -> None:
+    x, rows = np.array([1.0, 2.0]), [[1.0, 2.0], [3.0, 4.0]]
+    assert grad(lambda x: np.sum(rows @ x))(x).tolist() == [4, 6]
+    assert grad(lambda x: np.sum(x @ rows))(x).tolist() == [3, 7]
+    assert grad(lambda x: np.sum(np.concatenate([x, [1.0]]) * 2))(x).tolist() == [2, 2]
+    assert grad(lambda x: np.sum(x * [1.0, 3.0]))(x).tolist() == [1, 3]
+
+
 def test_precision_is_that_of_numpy() -> None:
     x = np.ones(2, np.float32)
     assert grad(lambda x: np.sum(2.5 * x / 3 + 1 - x**2 + x**0.5))(x).dtype == np.float32

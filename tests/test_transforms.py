@@ -190,15 +190,15 @@ def test_a_gradient_is_of_a_scalar(result: Any) -> None:
 
 @pytest.mark.parametrize("result", [lambda x: (x, x), lambda x: {"y": x}, lambda x: None])
 def test_a_jacobian_is_of_one_array(result: Any) -> None:
-    with pytest.raises(ValueError, match="jacobian needs a function that returns one array"):
+    with pytest.raises(ValueError, match="jacobian needs one array as the result"):
         jacobian(result)(np.ones(2))
 
 
-@pytest.mark.parametrize("argnums", [1, -2, (0, 1)])
+@pytest.mark.parametrize("argnums", [1, -2, (0, 1), np.int64(1)])
 @pytest.mark.parametrize("transform", [grad, jacobian])
 def test_argnums_are_in_range(transform: Any, argnums: Any) -> None:
-    if transform is jacobian and argnums == (0, 1):
-        argnums = 5
+    if transform is jacobian and isinstance(argnums, tuple):
+        argnums = argnums[1]
     with pytest.raises(ValueError, match=r"argnums=.*called with 1 arguments"):
         transform(np.sum, argnums)(np.ones(2))
 

@@ -20,10 +20,11 @@ COMPOSED: dict[Function, Function] = {}
 # fmt: off
 CONSTANT: set[Function] = {
     np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal,
-    np.logical_and, np.logical_or, np.logical_not, np.any, np.all, np.array_equal, np.allclose,
+    np.logical_and, np.logical_or, np.logical_not, np.any, np.all, np.array_equal,
     np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isnan, np.isinf, np.isfinite, np.signbit,
     np.shape, np.ndim, np.size, np.argmax, np.argmin, np.argsort, np.nonzero, np.count_nonzero,
     np.zeros_like, np.ones_like, np.empty_like, np.iscomplexobj, np.isrealobj, np.result_type,
+    np.isclose, np.allclose,
 }
 # fmt: on
 
@@ -34,7 +35,7 @@ def composed(f: Function) -> Callable[[Function], Function]:
     def register(g: Function) -> Function:
         COMPOSED[f] = g
         # What Python says when an argument is missing or unknown:
-        g.__qualname__ = f"np.{f.__name__} on Tensors"
+        g.__qualname__ = f"{f.__module__.replace('numpy', 'np')}.{f.__name__}"
         return g
 
     return register
@@ -177,7 +178,7 @@ def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -
         )
     squares = np.sum(x * x, axis=axis, keepdims=keepdims)
     # At 0 the subgradient 0, not 0/0.
-    return np.where(squares == 0, squares, np.sqrt(np.where(squares == 0, 1, squares)))
+    return np.where(squares == 0, 0, np.sqrt(np.where(squares == 0, 1, squares)))
 
 
 # ---- products ----------------------------------------------------------------------------------

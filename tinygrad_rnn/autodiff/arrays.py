@@ -22,8 +22,10 @@ def _spread(g: Array, x: Array, axis: Any = None, *, keepdims: bool = False) -> 
     return np.broadcast_to(g, x.shape)
 
 
-def _unshape(g: Array, x: Array, *_: Any, **__: Any) -> Array:
-    return np.reshape(g, x.shape)
+def _unshape(g: Array, x: Array, order: Any = "C") -> Array:
+    if order not in ("C", "F"):
+        raise TypeError("The derivative of reshape and ravel needs order 'C' or 'F'.")
+    return np.reshape(g, x.shape, order)
 
 
 def _uncumsum(g: Array, x: Array, axis: Any = None) -> Array:
@@ -37,10 +39,10 @@ def _untranspose(g: Array, x: Array, axes: Any = None) -> Array:
 # fmt: off
 linear(np.sum,          _spread,                                    ("axis", "keepdims"))
 linear(np.cumsum,       _uncumsum,                                  ("axis",))
-linear(np.reshape,      _unshape,                                   ("shape",))
-linear(np.ravel,        _unshape)
-linear(np.expand_dims,  _unshape,                                   ("axis",))
-linear(np.squeeze,      _unshape,                                   ("axis",))
+linear(np.reshape,      lambda g, x, shape, order="C": _unshape(g, x, order),   ("shape", "order"))
+linear(np.ravel,        _unshape,                                   ("order",))
+linear(np.expand_dims,  lambda g, x, axis: _unshape(g, x),          ("axis",))
+linear(np.squeeze,      lambda g, x, axis=None: _unshape(g, x),     ("axis",))
 linear(np.broadcast_to, lambda g, x, shape: g,                      ("shape",))
 linear(np.transpose,    _untranspose,                               ("axes",))
 linear(np.swapaxes,     lambda g, x, a, b: np.swapaxes(g, a, b))

@@ -40,7 +40,7 @@ def _wins(compare: Function, second: bool = False) -> Function:
 def _power(y: Array, a: Array, b: Array) -> Array:
     if isinstance(b, (int, float)):  # keep a Python number: exact or weakly typed
         return b * a ** (b - 1) if b else np.zeros_like(a)
-    return b * a ** np.where(b == 0, 1, b - 1)  # 0 · 0⁻¹ would be NaN
+    return b * a ** np.where(b == 0, 0, b - 1)  # 0 · 0⁻¹ would be NaN
 
 
 def _exponent(y: Array, a: Array, b: Array) -> Array:

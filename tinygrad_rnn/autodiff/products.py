@@ -20,6 +20,7 @@ def _swap(a: Array) -> Array:
 
 def _promoted(g: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
     """Write a 1-D factor, and g accordingly, as the matrix it stands for in matmul."""
+    a, b = (x if hasattr(x, "ndim") else np.asarray(x) for x in (a, b))  # a list
     if b.ndim == 1:
         g, b = np.expand_dims(g, -1), np.expand_dims(b, -1)
     if a.ndim == 1:
@@ -28,18 +29,18 @@ def _promoted(g: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
 
 
 def _matmul_left(g: Array, y: Array, a: Array, b: Array) -> Array:
-    if a.ndim == b.ndim == 2:
+    if type(a) is type(b) is np.ndarray and a.ndim == b.ndim == 2:
         return np.matmul(g, b.T)
     g, _, b = _promoted(g, a, b)
     return np.matmul(g, _swap(b))
 
 
 def _matmul_right(g: Array, y: Array, a: Array, b: Array) -> Array:
-    if a.ndim == b.ndim == 2:
+    if type(a) is type(b) is np.ndarray and a.ndim == b.ndim == 2:
         return np.matmul(a.T, g)
     g, a, _ = _promoted(g, a, b)
     product = np.matmul(_swap(a), g)
-    return product[..., 0] if b.ndim == 1 else product
+    return product[..., 0] if np.ndim(b) == 1 else product
 
 
 # fmt: off
@@ -61,12 +62,15 @@ def _einsum_pull(g: Array, y: Array, subscripts: str, *operands: Array) -> list[
     terms = inputs.split(",")
     cotangents: list[Array | None] = [None]
     for k, (term, x) in enumerate(zip(terms, operands, strict=True)):
-        others = [output, *terms[:k], *terms[k + 1 :]]
-        # A letter that only this operand has is summed over: a contraction with ones.
-        lost = [c for c in term if c not in "".join(others)]
+        letters = [output, *terms[:k], *terms[k + 1 :]]
+        others = [g, *operands[:k], *operands[k + 1 :]]
+        # An axis that only this operand has (others may have length 1) is spread by ones.
+        sizes = [
+            dict(zip(t, np.shape(o), strict=True)) for t, o in zip(letters, others, strict=True)
+        ]
+        lost = [c for c in term if all(s.get(c, 1) == 1 for s in sizes)]
         ones = [np.ones(np.shape(x)[term.index(c)], raw(x).dtype) for c in lost]
-        spec = ",".join([*others, *lost]) + "->" + term
-        cotangents.append(np.einsum(spec, g, *operands[:k], *operands[k + 1 :], *ones))
+        cotangents.append(np.einsum(",".join(letters + lost) + "->" + term, *others, *ones))
     return cotangents
 
 

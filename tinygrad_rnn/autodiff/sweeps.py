@@ -42,9 +42,7 @@ def cast(g: Array, dtype: np.dtype[Any]) -> Array:
     if g.dtype == dtype or g.dtype.hasobject:
         return g
     if dtype.hasobject and g.dtype.kind in "fc":
-        raise TypeError(
-            "A float (co)tangent of an object array would round: lift it like the array."
-        )
+        raise TypeError("A float (co)tangent of exact numbers would round: lift it like them.")
     if g.dtype.kind == "c":
         raise TypeError("The derivative of a real input is complex: use x.astype(complex).")
     return g.astype(dtype)

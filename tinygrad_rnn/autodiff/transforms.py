@@ -59,9 +59,7 @@ def _like(tree: Any, pattern: Any, what: str) -> list[Array]:
 def _of_chosen(f: Function, argnums: Sequence[int], args: Any, keywords: Any) -> Function:
     """Return ``f`` as a function of the chosen arguments alone."""
     if any(not -len(args) <= i < len(args) for i in argnums):
-        raise ValueError(
-            f"argnums={argnums}, but the function was called with {len(args)} arguments."
-        )
+        raise ValueError(f"argnums={argnums} is out of range: called with {len(args)} arguments.")
 
     def of_chosen(*chosen: Any) -> Any:
         full = list(args)
@@ -135,7 +133,7 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     >>> float(value), gradient.tolist()
     (5.0, [2.0, 4.0])
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
 
     def value_and_gradient(*args: Any, **keywords: Any) -> tuple[Any, Any]:
         of_chosen = _of_chosen(f, numbers, args, keywords)
@@ -148,7 +146,7 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
                 "loss, or use tg.vjp or tg.jacobian."
             )
         gradient = flatten(chosen)[1](record.pull([np.ones_like(record.value)], release=True))
-        return record.value, gradient[0] if isinstance(argnums, int) else gradient
+        return record.value, gradient[0] if isinstance(argnums, (int, np.integer)) else gradient
 
     return value_and_gradient
 
@@ -204,9 +202,7 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
         of_chosen, x = _of_chosen(f, (argnums,), args, keywords), args[argnums]
         value, pullback = vjp(of_chosen, x)
         if not hasattr(value, "shape"):
-            raise ValueError(
-                f"jacobian needs a function that returns one array, got {type(value).__name__}."
-            )
+            raise ValueError(f"jacobian needs one array as the result, got {type(value)}.")
         unit, rows, (leaves, rebuild) = np.zeros_like(value), [], flatten(x)
         for i in range(value.size):
             unit.flat[i] = 1
