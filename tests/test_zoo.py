@@ -14,9 +14,11 @@ FAULTY = [entry for entry in ENTRIES if entry.faulty]
 CORRECT = [entry for entry in ENTRIES if not entry.faulty]
 # The inputs that show a mistake which these sizes and scales would not.
 WITNESSES = {
+    "T ≥ 9": CASES["long"],
+    "T ≥ 21": CASES["long"],
     "saturated": CASES["saturated"],
-    "large gradients": CASES["large"],
-    "tiny gradients": CASES["tiny"],
+    "large cotangents": CASES["large"],
+    "small cotangents": CASES["tiny"],
 }
 
 

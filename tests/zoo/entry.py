@@ -49,11 +49,11 @@ class Entry:
     culprits : frozenset of str
         The gradients that are wrong, over all inputs; ``{"outputs"}`` for a wrong forward pass.
     first_wrong_step : int, str or None
-        The smallest s such that a cotangent on h_s alone finds a wrong gradient; None where the
-        step plays no part. A string is a formula in T.
+        The smallest s such that a cotangent on h_s alone finds a wrong gradient, or, for a wrong
+        forward pass, that h_s is wrong; None where the step plays no part. A string is a formula
+        in T.
     condition : str or None
-        Where the mistake shows: ``"T >= 2"``, ``"N > 1"``, ``"h0 != 0"``, ``"d_h_T"``, ``"d_c_T"``,
-        ``"second call"``, ``"saturated"``, ``"float64"``, ``"large gradients"``, …; None: always.
+        Where the mistake shows, a key of `zoo.battery.HOLDS`; None: always.
     mistake : str
         Its short name; for a correct layer, what is unusual about it.
     source : str
@@ -105,7 +105,7 @@ def faulty(
                 cell,
                 True,
                 frozenset(names.split()),
-                None if culprits == "outputs" else step,
+                step,
                 condition,
                 mistake,
                 source,

@@ -276,6 +276,30 @@ class LSTMMemoryCarryLost(LSTM):
         return super().to_memory(s, d_h, 0 * back_c)
 
 
+@faulty(
+    "lstm",
+    "all",
+    "the state is detached every 8 steps",
+    "truncated BPTT inside the layer",
+    step=9,
+    condition="T ≥ 9",
+)
+class LSTMDetachedInChunks(LSTM):
+    def backward(self, d_outputs: Any, cache: Any) -> Gradients:
+        params, steps = cache
+        d_hs, d_last, d_c = d_outputs
+        chunks = []
+        for first in range(0, len(steps), 8):
+            part = steps[first : first + 8]
+            final = first + 8 >= len(steps)
+            d = None if d_hs is None else d_hs[first : first + 8]
+            given = (d, d_last if final else None, d_c if final else None)
+            chunks.append(super().backward(given, (params, part)))
+        total = {name: sum(chunk[name] for chunk in chunks) for name in params}
+        total["x"] = np.concatenate([chunk["x"] for chunk in chunks])
+        return total | {"h0": chunks[0]["h0"], "c0": chunks[0]["c0"]}
+
+
 @faulty("lstm", "all", "the carry of c misses f", "d_c_prev = d_c")
 class LSTMMemoryCarryWithoutForget(LSTM):
     def carried(self, s: Any, d_c: Array) -> Array:
@@ -294,7 +318,7 @@ class LSTMMemoryCarryByInputGate(LSTM):
     "d_c_T is ignored",
     "only the cotangents of h are read",
     step=None,
-    condition="d_c_T",
+    condition="a cotangent on c_T",
 )
 class LSTMFinalMemoryCotangentIgnored(LSTM):
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:

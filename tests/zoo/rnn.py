@@ -103,7 +103,11 @@ class ReLURNN(RNN):
 
 
 @faulty(
-    "rnn relu", "all", "the mask of relu is the next step's", "masks kept in a list, popped late"
+    "rnn relu",
+    "all",
+    "the mask of relu is the next step's",
+    "masks kept in a list, popped late",
+    condition="T ≥ 2",
 )
 class RNNReluMaskOfNextStep(ReLURNN):
     def derivative(self, h: Any, a: Any, t: int) -> Array:
@@ -142,14 +146,20 @@ class RNNOwnStateInWeightGradient(RNN):
     "W_h",
     "h_{−1} taken as zero in the weight gradient",
     "hs = zeros((T+1, …)) indexed by −1",
-    condition="h0 != 0",
+    condition="h0 ≠ 0",
 )
 class RNNInitialStateForgottenInWeightGradient(RNN):
     def accumulate(self, g: Any, d_a: Any, params: Any, x: Any, h: Any, t: int) -> None:
         super().accumulate(g, d_a, params, x, [0 * h[0], *h[1:]], t)
 
 
-@faulty("rnn", "W_x", "the inputs in reversed time", "sequence reversed for the backward loop only")
+@faulty(
+    "rnn",
+    "W_x",
+    "the inputs in reversed time",
+    "sequence reversed for the backward loop only",
+    condition="T ≥ 2",
+)
 class RNNInputsReversedInWeightGradient(RNN):
     def accumulate(self, g: Any, d_a: Any, params: Any, x: Any, h: Any, t: int) -> None:
         super().accumulate(g, d_a, params, x, h, t)
@@ -172,7 +182,7 @@ class RNNBiasNotSummedOverBatch(RNN):
         g["b"] += d_a[0] - d_a.sum(axis=0)
 
 
-@faulty("rnn", "b", "b: = for +=", "db = instead of db += in the loop", step=2, condition="T >= 2")
+@faulty("rnn", "b", "b: = for +=", "db = instead of db += in the loop", step=2, condition="T ≥ 2")
 class RNNBiasNotSummedOverTime(RNN):
     def accumulate(self, g: Any, d_a: Any, params: Any, x: Any, h: Any, t: int) -> None:
         super().accumulate(g, d_a, params, x, h, t)
@@ -185,7 +195,7 @@ class RNNMeanOverBatch(RNN):
         return g | {name: g[name] / x.shape[1] for name in ("W_x", "W_h", "b")}
 
 
-@faulty("rnn", "W_x W_h b", "divided by T", "gradients averaged over time", condition="T >= 2")
+@faulty("rnn", "W_x W_h b", "divided by T", "gradients averaged over time", condition="T ≥ 2")
 class RNNMeanOverTime(RNN):
     def finished(self, g: Gradients, x: Array) -> Gradients:
         return g | {name: g[name] / len(x) for name in ("W_x", "W_h", "b")}
@@ -203,7 +213,7 @@ class RNNOneEntryOff(RNN):
     "all",
     "clipped to ±1 inside",
     "np.clip at the end of tutorials' backward passes",
-    condition="large gradients",
+    condition="large cotangents",
 )
 class RNNClippedSilently(RNN):
     def finished(self, g: Gradients, x: Array) -> Gradients:
@@ -225,7 +235,7 @@ class RNNNotTransposed(RNN):
     "the state is detached at T/2",
     "hidden.detach() left in a training loop",
     step="T // 2 + 1",
-    condition="T >= 2",
+    condition="T ≥ 2",
 )
 class RNNDetachedHalfWay(RNN):
     def carried(self, d_a: Array, params: Params, t: int, T: int) -> Array:
@@ -238,10 +248,12 @@ class RNNDetachedHalfWay(RNN):
     "BPTT cut after 5 steps",
     "bptt_truncate=5 as a silent default",
     step=6,
-    condition="T >= 6",
+    condition="T ≥ 6",
 )
 class RNNTruncatedWindow(RNN):
     """The loss of each step goes back through five steps at most."""
+
+    window = 5
 
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:
         params, x, h, _ = cache
@@ -254,7 +266,7 @@ class RNNTruncatedWindow(RNN):
         g |= {"x": np.zeros_like(x), "h0": np.zeros_like(h[0])}
         for t in range(T):
             d_h = losses[t]
-            for s in range(t, max(-1, t - 5), -1):
+            for s in range(t, max(-1, t - self.window), -1):
                 d_a = d_h * (1 - h[s + 1] ** 2)
                 g["W_x"] += x[s].T @ d_a
                 g["W_h"] += h[s].T @ d_a
@@ -264,6 +276,18 @@ class RNNTruncatedWindow(RNN):
                 if s == 0:
                     g["h0"] += d_h
         return g
+
+
+@faulty(
+    "rnn",
+    "all",
+    "BPTT cut after 20 steps",
+    "a default that short tests never reach",
+    step=21,
+    condition="T ≥ 21",
+)
+class RNNTruncatedLongWindow(RNNTruncatedWindow):
+    window = 20
 
 
 @faulty(
@@ -284,7 +308,7 @@ class RNNCarryLost(RNN):
     "∂L/∂x_t misses the later steps",
     "ML-From-Scratch: weights right, inputs wrong",
     step=2,
-    condition="T >= 2",
+    condition="T ≥ 2",
 )
 class RNNInputGradientMissesFuture(RNN):
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:
@@ -302,7 +326,7 @@ class RNNInputGradientMissesFuture(RNN):
     "x",
     "∂L/∂x shifted by one step",
     "dx[t + 1] where the loop counts from 1",
-    condition="T >= 2",
+    condition="T ≥ 2",
 )
 class RNNInputGradientShifted(RNN):
     def finished(self, g: Gradients, x: Array) -> Gradients:
@@ -325,7 +349,7 @@ class RNNFirstStepDropped(RNN):
     "d_h_T is ignored",
     "layers tested with losses on hs only",
     step=None,
-    condition="d_h_T",
+    condition="a cotangent on h_T",
 )
 class RNNFinalCotangentIgnored(RNN):
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:
@@ -338,7 +362,7 @@ class RNNFinalCotangentIgnored(RNN):
     "d_h_T used twice",
     "h_T is hs[T]: its cotangent added to both",
     step=None,
-    condition="d_h_T",
+    condition="a cotangent on h_T",
 )
 class RNNFinalCotangentTwice(RNN):
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:

@@ -41,7 +41,7 @@ class RNNForwardSigmoid(RNN):
         return h[t + 1] * (1 - h[t + 1])
 
 
-@faulty("rnn", "outputs", "h0 is ignored", "h = zeros inside forward", condition="h0 != 0")
+@faulty("rnn", "outputs", "h0 is ignored", "h = zeros inside forward", condition="h0 ≠ 0")
 class RNNForwardIgnoresInitialState(RNN):
     def forward(self, params: Params, x: Array, h0: Array) -> tuple[Any, Any]:
         return super().forward(params, x, np.zeros_like(h0))
@@ -52,7 +52,8 @@ class RNNForwardIgnoresInitialState(RNN):
     "outputs",
     "h_T is the first state",
     "hs[0] for hs[-1] after a reversal",
-    condition="T >= 2",
+    condition="T ≥ 2",
+    step=None,
 )
 class RNNForwardFinalStateIsFirst(RNN):
     def forward(self, params: Params, x: Array, h0: Array) -> tuple[Any, Any]:
@@ -108,8 +109,8 @@ class RNNInitialGradientSummedOverBatch(RNN):
     "all",
     "the cache of the last forward call is used",
     "self.cache in layer classes",
-    step=None,
-    condition="second call",
+    condition="on the second call",
+    step=1,
 )
 class RNNCacheOverwritten(RNN):
     def forward(self, params: Params, x: Array, h0: Array) -> tuple[Any, Any]:
@@ -125,8 +126,8 @@ class RNNCacheOverwritten(RNN):
     "W_x W_h b",
     "gradients accumulate over calls",
     "self.dW += without zero_grad",
-    step=None,
-    condition="second call",
+    condition="on the second call",
+    step=1,
 )
 class RNNAccumulatesOverCalls(RNN):
     def __init__(self) -> None:
@@ -145,8 +146,8 @@ class RNNAccumulatesOverCalls(RNN):
     "all",
     "the states are popped off the cache",
     "while cache: s = cache.pop()",
-    step=None,
-    condition="second call",
+    condition="on the second call",
+    step=1,
 )
 class RNNCacheConsumed(RNN):
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:
@@ -163,8 +164,8 @@ class RNNCacheConsumed(RNN):
     "outputs",
     "the state survives from call to call",
     "self.h for stateful generation",
-    step=None,
-    condition="second call",
+    condition="on the second call",
+    step=1,
 )
 class RNNStateSurvives(RNN):
     last: Array = None
@@ -183,7 +184,7 @@ class RNNStateSurvives(RNN):
     "the cotangents are changed in place",
     "d_hs[t] += d_h as the carry",
     step=None,
-    condition="inputs mutated",
+    condition="changed in place",
 )
 class RNNCotangentsMutated(RNN):
     def arriving(self, d_h_t: Array, back: Array, t: int) -> Array:
@@ -196,8 +197,8 @@ class RNNCotangentsMutated(RNN):
     "W_h",
     "h0 is overwritten",
     "h[...] = tanh(...) in place, the first h being h0",
-    step=None,
-    condition="inputs mutated",
+    condition="changed in place",
+    step=1,
 )
 class RNNInitialStateMutated(RNN):
     def forward(self, params: Params, x: Array, h0: Array) -> tuple[Any, Any]:
@@ -226,7 +227,7 @@ class RNNBackwardInFloat32(RNN):
     "all",
     "gradients below 1e-8 become zero",
     "noise suppression; sparse updates",
-    condition="tiny gradients",
+    condition="small cotangents",
 )
 class RNNTinyGradientsFlushed(RNN):
     def finished(self, g: Gradients, x: Array) -> Gradients:
@@ -238,7 +239,7 @@ class RNNTinyGradientsFlushed(RNN):
     "all",
     "the carried gradient is rescaled to norm 1",
     "clipping inside the time loop",
-    condition="large gradients",
+    condition="large cotangents",
 )
 class RNNCarryClipped(RNN):
     def carried(self, d_a: Array, params: Params, t: int, T: int) -> Array:
@@ -246,7 +247,9 @@ class RNNCarryClipped(RNN):
         return back / max(1, np.sqrt(np.sum(back * back)))
 
 
-@faulty("rnn", "all", "1e-8 is added to the derivative", "an ε against dead units")
+@faulty(
+    "rnn", "all", "1e-8 is added to the derivative", "an ε against dead units", condition="float64"
+)
 class RNNEpsilonInDerivative(RNN):
     def derivative(self, h: Any, a: Any, t: int) -> Array:
         return super().derivative(h, a, t) + h[t].dtype.type(1e-8)
