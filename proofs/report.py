@@ -46,8 +46,8 @@ def table(report: Entry) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("id", no_wrap=True)
     made.add_column("theorem")
-    made.add_column("tested\nexamples, tightest", no_wrap=True)
-    made.add_column("certified\nexamples, arithmetic")
+    made.add_column("tested\ncases, tightest", no_wrap=True)
+    made.add_column("certified\ncases, arithmetic")
     made.add_column("verdict", no_wrap=True)
     chapter = None
     for entry in report["theorems"]:
@@ -107,10 +107,15 @@ def conclusion(report: Entry) -> str:
     found = ", ".join(f"{n} {word}" for word in COLOURS if (n := count[word]))
     begin = "Interrupted: " if report["interrupted"] else ""
     return (
-        f"{begin}{len(report['theorems'])} theorems, {len(report['examples'])} examples: {found}. "
+        f"{begin}{_many(report['theorems'], 'theorem')}, {_many(report['examples'], 'example')}: "
+        f"{found}. "
         f"{cases:,} cases, {necessary} counterexamples to dropped hypotheses, "
         f"{planted} planted mistakes, {report['seconds']:.0f} s."
     )
+
+
+def _many(things: list[Any], name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
 def show(report: Entry, console: Console) -> None:
@@ -123,4 +128,17 @@ def show(report: Entry, console: Console) -> None:
     for example in report["examples"]:
         if example["verdict"] not in ("CERTIFIED", "CONSISTENT"):
             console.print(f"{example['id']}: {example['detail']}", style="yellow", markup=False)
+    for reason, ids in _unchecked(report).items():
+        console.print(f"{', '.join(ids)} not checked: {reason}.", style="bright_black")
     console.print(conclusion(report), highlight=False, markup=False)
+
+
+def _unchecked(report: Entry) -> dict[str, list[str]]:
+    """Why theorems have no verdict at all, and which."""
+    why: dict[str, list[str]] = {}
+    for entry in report["theorems"]:
+        if entry["verdict"] == "NOT CHECKED":
+            levels = entry["levels"].values()
+            reasons = dict.fromkeys(level["reason"] for level in levels)
+            why.setdefault("; ".join(reasons), []).append(entry["id"])
+    return why

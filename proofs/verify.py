@@ -12,6 +12,7 @@ from typing import Any
 
 from . import evidence
 from .catalogue import SYSTEMS, Theorem, load
+from .examples import EXAMPLES
 
 LEVELS = ("tested", "certified", "proved")
 NOT_ASKED = {"verdict": "NOT CHECKED", "reason": "this level was not asked for"}
@@ -111,17 +112,24 @@ def _overall(entry: Entry) -> str:
 
 
 def _job(job: tuple[str, Any]) -> tuple[str, Entry]:
-    kind, argument = job
-    if kind == "examples":
-        from . import examples
-
-        return kind, {"examples": [example.to_json() for example in examples.run()]}
-    id, levels, effort, seed = argument
-    return id, check(load()[id], levels, effort, seed)
+    id, of_theorem = job
+    if of_theorem is None:
+        return id, EXAMPLES[id]().to_json()
+    return id, check(load()[id], *of_theorem)
 
 
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def blank(ids: Sequence[str], profile: str, seed: int) -> Entry:
+    """Return the report of a run that was interrupted before it found anything."""
+    theorems = load()
+    return {
+        "interrupted": True,
+        "profile": profile,
+        "seed": seed,
+        "theorems": [entry_of(theorems[id]) for id in ids if id in theorems],
+        "notes": [],
+        "examples": [],
+        "seconds": 0.0,
+    }
 
 
 def verify(
@@ -130,33 +138,28 @@ def verify(
     profile: str = "default",
     seed: int = 0,
     *,
-    examples: bool = True,
     processes: int | None = None,
     progress: Callable[[str], None] = lambda finished: None,
 ) -> Entry:
-    """Gather the evidence for the theorems ``ids`` and return the report.
+    """Gather the evidence for the theorems and worked examples ``ids`` and return the report.
 
-    ``progress`` is called with each id as it is finished, and with ``"examples"``. After Ctrl-C the
-    report holds what was finished, and says so.
+    ``progress`` is called with each id as it is finished. After Ctrl-C the report holds what was
+    finished, and says so.
     """
     started = time.perf_counter()
-    theorems = load()
-    effort = PROFILES[profile]
-    jobs: list[tuple[str, Any]] = [("examples", None)] if examples else []
-    jobs += [("theorem", (id, tuple(levels), effort, seed)) for id in ids]
-    entries = {id: entry_of(theorems[id]) for id in ids}
-    report: Entry = {"interrupted": False, "profile": profile, "seed": seed, "examples": []}
+    report = blank(ids, profile, seed)
+    theorem_jobs = (tuple(levels), PROFILES[profile], seed)
+    jobs = [(id, None if id in EXAMPLES else theorem_jobs) for id in ids]
+    found: dict[str, Entry] = {}
     try:
         for id, entry in _run(jobs, processes or os.cpu_count() or 1):
-            if id == "examples":
-                report["examples"] = entry["examples"]
-            else:
-                entries[id] = entry
+            found[id] = entry
             progress(id)
+        report["interrupted"] = False
     except KeyboardInterrupt:
-        report["interrupted"] = True
-    report["theorems"] = list(entries.values())
-    report["notes"] = []
+        pass
+    report["theorems"] = [found.get(entry["id"], entry) for entry in report["theorems"]]
+    report["examples"] = [found[id] for id in ids if id in EXAMPLES and id in found]
     report["seconds"] = time.perf_counter() - started
     return report
 
@@ -165,9 +168,14 @@ def _run(jobs: list[tuple[str, Any]], processes: int) -> Iterator[tuple[str, Ent
     if processes == 1 or len(jobs) == 1:
         yield from map(_job, jobs)
         return
-    # Spawned, not forked: the progress bar runs a thread. Leaving the block stops the workers.
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(min(processes, len(jobs)), _ignore_interrupt) as pool:
+    # Spawned, not forked: the progress bar runs a thread. The workers are born deaf to Ctrl-C,
+    # which is ours to handle; leaving the block stops them.
+    hearing = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(min(processes, len(jobs)))
+    finally:
+        signal.signal(signal.SIGINT, hearing)
+    with pool:
         yield from pool.imap_unordered(_job, jobs)
 
 

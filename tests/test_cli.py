@@ -40,13 +40,22 @@ def test_only_takes_several_ids_in_any_case():
     result = run("verify", "--only", "b-7,A-1", "--only", "K-4", "--level", "proved")
     assert result.exit_code == 0
     assert "3 NOT CHECKED" in result.output
+    assert "A-1, B-7, K-4 not checked: " in result.output
+
+
+def test_levels_and_worked_examples():
+    result = run("verify", "--only", "E-4,b-7", "--level", "tested,proved", "--profile", "quick")
+    assert result.exit_code == 0
+    assert "1 theorem, 1 example: 1 CERTIFIED, 1 CONSISTENT" in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("verify", "--only", "Z-9"), "no theorem Z-9; there are A-1"),
+        (("verify", "--only", "Z-9"), "there is no z-9; there are A-1"),
         (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
+        (("verify", "--only", ""), "nothing was named"),
+        (("verify", "--level", "sworn"), "there is no sworn; there are tested, certified, proved"),
         (("verify", "--profile", "slow"), "'slow' is not one of"),
         (("verify", "--seed", "-1"), "'--seed'"),
         (("frobnicate",), "No such command"),
@@ -98,16 +107,17 @@ def _holds(theorem):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C to a process group otherwise")
-def test_interrupt_leaves_a_valid_partial_report(tmp_path):
+@pytest.mark.parametrize("delay", [0.2, 1, 4])  # starting up, in the workers' birth, at work
+def test_interrupt_leaves_a_valid_partial_report(tmp_path, delay):
     file = tmp_path / "report.json"
     arguments = ["verify", "--profile", "deep", "--json", str(file)]
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
-    while not file.exists() and process.poll() is None:  # it is opened just before the work begins
+    while not file.exists() and process.poll() is None:  # it is written just before the work
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output

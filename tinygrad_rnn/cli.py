@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,14 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import tinygrad_rnn
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-
-
-class Level(StrEnum):
-    """The levels of evidence."""
-
-    tested = "tested"
-    certified = "certified"
-    proved = "proved"
 
 
 class Profile(StrEnum):
@@ -48,23 +41,27 @@ def tinygrad_rnn_command(
     """The gradient theory of recurrent networks, executable."""
 
 
-def _chosen(only: list[str], known: list[str]) -> list[str]:
-    ids = [id for group in only for id in group.upper().replace(",", " ").split()]
-    unknown = [id for id in ids if id not in known]
-    if unknown:
-        raise typer.BadParameter(
-            f"no theorem {', '.join(unknown)}; there are {', '.join(known)}.", param_hint="--only"
-        )
-    return [id for id in known if id in ids] or known
+def _chosen(option: str, given: list[str] | None, known: Sequence[str]) -> list[str]:
+    """Pick from ``known`` what was given, one by one or with commas; everything if nothing was."""
+    if given is None:
+        return list(known)
+    folded = {name.lower(): name for name in known}
+    words = [word for group in given for word in group.lower().replace(",", " ").split()]
+    unknown = [word for word in words if word not in folded]
+    if unknown or not words:
+        what = f"there is no {', '.join(unknown)}" if unknown else "nothing was named"
+        raise typer.BadParameter(f"{what}; there are {', '.join(known)}.", param_hint=option)
+    return [name for name in known if name.lower() in words]
 
 
 @app.command()
 def verify(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="ID[,ID…]", help="Only these theorems.")
+        list[str] | None, typer.Option(metavar="ID[,ID…]", help="Only these theorems, examples.")
     ] = None,
     level: Annotated[
-        list[Level] | None, typer.Option(help="Only this level of evidence; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="LEVEL[,LEVEL…]", help="Only these of tested, certified, proved."),
     ] = None,
     profile: Annotated[Profile, typer.Option(help="How many cases to draw.")] = Profile.default,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random cases.")] = 0,
@@ -78,43 +75,38 @@ def verify(
     which leaves the report of what was finished.
     """
     proofs = importlib.import_module("tinygrad_rnn.proofs.verify")
-    report_module = importlib.import_module("tinygrad_rnn.proofs.report")
-    known = list(proofs.load())
-    ids = _chosen(only or [], known)
-    levels = [str(name) for name in level] if level else proofs.LEVELS
-    if json_file is not None:
-        _check_writable(json_file)
+    ids = _chosen("--only", only, [*proofs.load(), *proofs.EXAMPLES])
+    levels = _chosen("--level", level, proofs.LEVELS)
+    _write(proofs.blank(ids, profile.value, seed), json_file)  # fails before the work, if at all
     console = Console()
     columns = (
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+        TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("verifying", total=len(ids) + (not only))
+        task = bar.add_task("verifying", total=len(ids))
         report = proofs.verify(
             ids,
             levels,
             profile.value,
             seed,
-            examples=not only,
             progress=lambda finished: bar.update(task, advance=1, description=finished),
         )
-    report["version"] = tinygrad_rnn.__version__
-    if json_file is not None:
-        json_file.write_text(json.dumps(_plain(report), indent=1, ensure_ascii=False) + "\n")
-    report_module.show(report, console)
+    _write(report, json_file)
+    importlib.import_module("tinygrad_rnn.proofs.report").show(report, console)
     if report["interrupted"]:
         raise typer.Exit(130)
     if "REFUTED" in proofs.verdicts(report):
         raise typer.Exit(1)
 
 
-def _check_writable(path: Path) -> None:
-    """Find out before the work whether its report can be kept."""
+def _write(report: dict[str, Any], path: Path | None) -> None:
+    if path is None:
+        return
+    text = json.dumps(
+        _plain({"version": tinygrad_rnn.__version__, **report}), indent=1, ensure_ascii=False
+    )
     try:
-        path.open("a").close()
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise typer.BadParameter(
             f"cannot write {path}: {error.strerror}.", param_hint="--json"
