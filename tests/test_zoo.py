@@ -15,7 +15,9 @@ CORRECT = [entry for entry in ENTRIES if not entry.faulty]
 # The inputs that show a mistake which these sizes and scales would not.
 WITNESSES = {
     "T ≥ 9": CASES["long"],
+    "T ≥ 11": CASES["long"],
     "T ≥ 21": CASES["long"],
+    "not contiguous": CASES["strided"],
     "saturated": CASES["saturated"],
     "large cotangents": CASES["large"],
     "small cotangents": CASES["tiny"],

@@ -37,6 +37,7 @@ class Case:
     on: tuple[str, ...] = ("hs", "h", "c")
     step: int | None = None
     dtype: str = "float64"
+    contiguous: bool = True
     seed: int = 0
 
 
@@ -57,6 +58,7 @@ CASES = {
     "tiny": Case(cotangents=1e-12),
     "large": Case(cotangents=100),
     "float32": Case(dtype="float32"),
+    "strided": Case(contiguous=False),
 }
 
 
@@ -141,6 +143,8 @@ def wrong(entry: Entry, case: Case) -> frozenset[str]:
     map, layout, layer = as_map(entry.map), json.dumps(entry.map), entry.layer()
     p = posed(entry.cell, layout, case)
     params, x, state, d_hs, *d_last = deepcopy((p.params, p.x, p.state, *p.d_outputs))
+    if d_hs is not None and not case.contiguous:
+        d_hs = np.repeat(d_hs, 2, axis=-1)[..., ::2]
     x, d_outputs = map.sequence(x), (map.sequence(d_hs), *d_last)
     with np.errstate(all="ignore"):
         outputs, cache = layer.forward(params, x, *state)
@@ -193,11 +197,13 @@ HOLDS: dict[str, Callable[[Case], bool]] = {
     "T ≥ 2": lambda case: case.T > 1,
     "T ≥ 6": lambda case: case.T > 5,
     "T ≥ 9": lambda case: case.T > 8,
+    "T ≥ 11": lambda case: case.T > 10,
     "T ≥ 21": lambda case: case.T > 20,
     "N > 1": lambda case: case.N > 1,
     "h0 ≠ 0": lambda case: case.states != 0,
     "a cotangent on h_T": lambda case: "h" in case.on,
     "a cotangent on c_T": lambda case: "c" in case.on,
+    "not contiguous": lambda case: not case.contiguous,
     "float64": lambda case: case.dtype == "float64",
     "saturated": lambda case: case.weights >= 100,
     "large cotangents": lambda case: case.cotangents >= 1,
