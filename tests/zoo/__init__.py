@@ -2,7 +2,8 @@
 
 from . import fused, gru, hidden, lstm, rnn, rnn_calls, styles, unusual  # noqa: F401  # they enter
 from .entry import CELLS, REGISTRY, Entry
+from .stacks import COMPOSITES, Composite
 
-__all__ = ["CELLS", "ENTRIES", "Entry"]
+__all__ = ["CELLS", "COMPOSITES", "ENTRIES", "Composite", "Entry"]
 
 ENTRIES = tuple(REGISTRY)

@@ -21,6 +21,7 @@ from tinygrad_rnn.check.layer.layout import LayerMap, as_map
 from tinygrad_rnn.check.layer.rounding import differentiate
 
 from .entry import CELLS, Array, Entry, Gradients
+from .stacks import Composite
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,19 @@ def first_wrong_step(entry: Entry, case: Case) -> int | None:
     if "outputs" in entry.culprits:
         return next((s for s in steps if wrong(entry, replace(case, T=s))), None)
     return next((s for s in steps if wrong(entry, replace(case, on=("hs",), step=s))), None)
+
+
+def wrong_in(entry: Composite, seed: int) -> frozenset[str]:
+    """Name what a composite gets wrong, against the differentiated specification."""
+    layer, rng = entry.layer(), np.random.default_rng(seed)
+    inputs = layer.inputs(rng)
+    outputs, cache = layer.run(inputs)
+    d_outputs = tuple(rng.standard_normal(y.shape) for y in outputs)
+    true = differentiate(layer.reference, inputs, lambda _: d_outputs, np.dtype(float))
+    if not all(near(y, *pair) for y, pair in zip(outputs, true.outputs, strict=True)):
+        return frozenset({"outputs"})
+    found = layer.backward(d_outputs, cache)
+    return frozenset(name for name, pair in true.gradients.items() if not near(found[name], *pair))
 
 
 # Where a condition holds, and nowhere else, the mistake may show.
