@@ -12,6 +12,7 @@ LONGEST_SCAN = 8  # steps of a trial whose every step gets a cotangent of its ow
 ONLY = {
     "saturated": "only saturated",
     "logits of ±200": "only saturated: with logits of ±200",
+    "logits of ±800": "only saturated: with logits of ±800",
     "kinks": "only at kinks",
     "badly scaled": "only badly scaled inputs",
 }

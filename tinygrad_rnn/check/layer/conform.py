@@ -10,7 +10,9 @@ import numpy as np
 
 from tinygrad_rnn.cells import Cell
 from tinygrad_rnn.check.layer.conditions import LONGEST_SCAN, conditions, first_wrong_step
+from tinygrad_rnn.check.layer.forward import likely_forward_mistakes
 from tinygrad_rnn.check.layer.layout import LayerMap, as_map
+from tinygrad_rnn.check.layer.mistakes import likely_mistakes
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome, Wrong
 from tinygrad_rnn.check.layer.report import LayerReport
 from tinygrad_rnn.check.layer.subject import Subject
@@ -145,7 +147,7 @@ def _refuted(
         culprits,
         first_wrong_step(c, witness),
         found,
-        [],
+        (likely_forward_mistakes if "outputs" in wrong else likely_mistakes)(c, witness),
         {name: describe(*wrong[name]) for name in culprits},
         len(outcomes),
         [str(o.trial) for o in failed],

@@ -41,6 +41,7 @@ class Outcome:
     inputs: Arrays = field(default_factory=dict)
     got: dict[str, Any] = field(default_factory=dict)
     outputs: list[Array] = field(default_factory=list)
+    cotangents: list[Array | None] = field(default_factory=list)
     reference: Reference | None = None
 
     @property
@@ -130,9 +131,8 @@ class Conformance:
             specification(cell, self.map, len(outputs)), inputs, lambda _: drawn, precision
         )
         wrong = _wrong_outputs(outputs, reference) or _wrong_gradients(got, reference)
-        return Outcome(
-            trial, wrong, tuple(dict.fromkeys(changed)), "", inputs, got, outputs, reference
-        )
+        side_effects = tuple(dict.fromkeys(changed))
+        return Outcome(trial, wrong, side_effects, "", inputs, got, outputs, drawn, reference)
 
     def _other_call(self, subject: Subject, trial: Trial, backward: bool) -> None:
         other = replace(trial, seed=trial.seed + 100)

@@ -1,7 +1,8 @@
 """A gradient with a bound, entry by entry, on what rounding does to a correct evaluation of it.
 
 The model of one operation is that of :mod:`tinygrad_rnn.check.roundoff`, with one difference: tanh
-and σ are allowed an absolute error of 8u, because each is often computed from the other. The errors
+and σ are allowed an absolute error of 8u, because each is often computed from the other, and σ'
+therefore one of 18u. The errors
 are then propagated through the record of both sweeps in magnitude, E_y = Σ |∂y/∂aᵢ| Eᵢ + ε_y. This
 ignores that errors may cancel, which over the few steps of a designed input costs little, and it
 needs one pass and no chance.
@@ -110,6 +111,8 @@ def _propagate(nodes: Sequence[Tensor], u: float, tiny: float) -> dict[int, Arra
         error = 0.0 if node._origin is None else _inherited(node, name, errors)
         if name in SQUASHING:
             error = error + FUNCTION * u
+        elif name == "d_sigmoid":
+            error = error + 18 * u
         elif name not in EXACT:
             error = error + u * roundings(node) + tiny
         errors[node._serial] = np.broadcast_to(error, node.shape)

@@ -13,7 +13,7 @@ from tinygrad_rnn.check.layer.subject import Arrays
 from tinygrad_rnn.functions import Array
 
 GAIN = {"contractive": 0.3, "critical": 1.0, "expanding": 2.5}
-SHIFT = {"saturated": 20.0, "logits of ±200": 200.0}
+SHIFT = {"saturated": 20.0, "logits of ±200": 200.0, "logits of ±800": 800.0}
 PROTOCOLS = ("once", "twice", "after", "between")
 BUDGETS = ("quick", "default", "deep")
 
@@ -85,7 +85,7 @@ def draw(cell: Cell, map: LayerMap, trial: Trial, params: Arrays | None = None) 
 def _parameter(rng: np.random.Generator, shape: tuple[int, ...], regime: str) -> Array:
     """Draw weights of a gain, and biases that are never small against them."""
     if len(shape) == 1:
-        shift = SHIFT.get(regime, 0.0) * rng.choice([-1.0, 1.0], shape)
+        shift = SHIFT.get(regime, 0.0) * np.resize([1.0, -1.0], shape)
         return rng.uniform(0.2, 0.8, shape) * rng.choice([-1.0, 1.0], shape) + shift
     gain = GAIN.get(regime, 1.0)
     return gain * rng.standard_normal(shape) / np.sqrt(min(shape))
@@ -129,7 +129,7 @@ def battery(cell: Cell, budget: str, base: Trial, fixed: bool = False) -> Iterat
     yield replace(base, contiguous=False)
     yield replace(base, scale=2.0**10)
     yield replace(base, scale=2.0**-40)
-    for regime in ("contractive", "expanding", "logits of ±200", "badly scaled", "kinks"):
+    for regime in ("contractive", "expanding", *list(SHIFT)[1:], "badly scaled", "kinks"):
         yield replace(base, regime=regime)
     for regime in ("saturated", "logits of ±200", "kinks"):
         yield replace(base, regime=regime, dtype="float32", T=4)
