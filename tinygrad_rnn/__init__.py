@@ -20,7 +20,7 @@ _HOMES = {
     "recurrent": "Run bptt contributions unroll",
     "losses": "binary_cross_entropy cross_entropy squared_error",
     "clip": "clip_by_norm clip_by_value clip_one_sided global_norm",
-    "check": "LayerMap LayerReport certify check_gradients check_layer",
+    "check": "LayerMap LayerReport certify check_backward check_gradients check_layer",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -2,7 +2,7 @@
 
 from tinygrad_rnn.check.certify import Enclosure, certify
 from tinygrad_rnn.check.gradients import check_gradients
-from tinygrad_rnn.check.layer import LayerMap, LayerReport, check_layer
+from tinygrad_rnn.check.layer import LayerMap, LayerReport, check_backward, check_layer
 from tinygrad_rnn.check.report import Entry, Report
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "LayerReport",
     "Report",
     "certify",
+    "check_backward",
     "check_gradients",
     "check_layer",
 ]

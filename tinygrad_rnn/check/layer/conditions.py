@@ -82,9 +82,9 @@ def _others(there: object) -> str:
 def _necessary(c: Conformance, witness: Trial) -> list[str]:
     """Return what of a failing trial's ordinary features it takes to fail."""
     found = []
-    shortest = _shortest(c, witness)
-    if shortest > 1:
-        found.append(f"only T ≥ {shortest}")
+    least = shortest(c, witness)
+    if least > 1:
+        found.append(f"only T ≥ {least}")
     if witness.N > 1 and not c.fails(replace(witness, N=1)):
         found.append("only N > 1")
     for s in c.cell.state_names:
@@ -103,7 +103,7 @@ def _necessary(c: Conformance, witness: Trial) -> list[str]:
     return found
 
 
-def _shortest(c: Conformance, witness: Trial) -> int:
+def shortest(c: Conformance, witness: Trial) -> int:
     """Return the smallest T at which the trial still fails."""
     for T in range(1, witness.T):
         step = None if witness.step is None else min(witness.step, T)
@@ -124,7 +124,7 @@ def first_wrong_step(c: Conformance, witness: Trial) -> int | None:
             return None
         wrong = reference.outputs[0].wrong(outcome.outputs[0]).any(axis=(1, 2))
         return int(wrong.argmax()) + 1 if wrong.any() else None
-    T = witness.T if witness.T <= LONGEST_SCAN else _shortest(c, witness)
+    T = witness.T if witness.T <= LONGEST_SCAN else shortest(c, witness)
     for s in range(1, T + 1):
         if c.run(replace(witness, T=T, step=s, cotangents=("hs",))).wrong:
             return s

@@ -13,7 +13,7 @@ from tinygrad_rnn.check.layer.conditions import LONGEST_SCAN, conditions, first_
 from tinygrad_rnn.check.layer.forward import likely_forward_mistakes
 from tinygrad_rnn.check.layer.layout import LayerMap, as_map
 from tinygrad_rnn.check.layer.mistakes import likely_mistakes
-from tinygrad_rnn.check.layer.outcome import Conformance, Outcome, Wrong
+from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.report import LayerReport
 from tinygrad_rnn.check.layer.subject import Subject
 from tinygrad_rnn.check.layer.trials import BUDGETS, Trial, battery
@@ -148,22 +148,11 @@ def _refuted(
         first_wrong_step(c, witness),
         found,
         (likely_forward_mistakes if "outputs" in wrong else likely_mistakes)(c, witness),
-        {name: describe(*wrong[name]) for name in culprits},
+        {name: wrong[name][0].describe(str(wrong[name][1])) for name in culprits},
         len(outcomes),
         [str(o.trial) for o in failed],
         [f"{text}, at {trial}" for text, trial in refusals.items()],
         {} if "outputs" in wrong else _errors(c, witness, culprits),
-    )
-
-
-def describe(wrong: Wrong, trial: Trial) -> str:
-    """Say what is wrong with an array, and where."""
-    if not wrong.index:
-        return f"{wrong.reason}, at {trial}"
-    where = ", ".join(map(str, wrong.index))
-    return (
-        f"{wrong.reason}: entry [{where}] is {wrong.got:.9g}, expected {wrong.expected:.9g} "
-        f"(off by {wrong.relative:.1e} of it), at {trial}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from tinygrad_rnn.check.layer.subject import Arrays, Refusal, Subject, strided
 from tinygrad_rnn.check.layer.trials import Trial, draw, draw_cotangents, sized
 from tinygrad_rnn.functions import Array
 from tinygrad_rnn.recurrent import unroll
+
+OUTPUTS = ("hs", "h_T", "c_T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,16 @@ class Wrong:
     got: float = np.nan
     expected: float = np.nan
     relative: float = np.inf
+
+    def describe(self, trial: str) -> str:
+        """Say what is wrong, and where."""
+        if not self.index:
+            return f"{self.reason}, at {trial}"
+        where = ", ".join(map(str, self.index))
+        return (
+            f"{self.reason}: entry [{where}] is {self.got:.9g}, expected {self.expected:.9g} "
+            f"(off by {self.relative:.1e} of it), at {trial}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class Conformance:
         changed += [k for k, v in inputs.items() if not np.array_equal(given[k], v)]
         changed += [
             f"d_{name}"
-            for name, before, after in zip(("hs", "h_T", "c_T"), drawn, d, strict=False)
+            for name, before, after in zip(OUTPUTS, drawn, d, strict=False)
             if before is not None and after is not None and not np.array_equal(before, after)
         ]
         cell = sized(self.cell, trial)
@@ -130,7 +143,7 @@ class Conformance:
         reference = differentiate(
             specification(cell, self.map, len(outputs)), inputs, lambda _: drawn, precision
         )
-        wrong = _wrong_outputs(outputs, reference) or _wrong_gradients(got, reference)
+        wrong = wrong_outputs(outputs, reference, OUTPUTS) or wrong_gradients(got, reference)
         side_effects = tuple(dict.fromkeys(changed))
         return Outcome(trial, wrong, side_effects, "", inputs, got, outputs, drawn, reference)
 
@@ -148,7 +161,7 @@ class Conformance:
                 f"got {len(outputs)} arrays"
             )
         small = (trial.N, trial.H)
-        for name, value in zip(("hs", "h_T", "c_T"), outputs, strict=False):
+        for name, value in zip(OUTPUTS, outputs, strict=False):
             shape = (trial.T, *small) if name == "hs" else small
             if value.shape != shape:
                 return f"{name} must have shape {shape}, got {value.shape}"
@@ -157,16 +170,19 @@ class Conformance:
         return ""
 
 
-def _wrong_outputs(outputs: list[Array], reference: Reference) -> dict[str, Wrong]:
+def wrong_outputs(
+    outputs: Sequence[Array], reference: Reference, names: Sequence[str]
+) -> dict[str, Wrong]:
     """Return what is wrong with the forward pass, under the name of its first wrong array."""
-    for name, got, true in zip(("hs", "h_T", "c_T"), outputs, reference.outputs, strict=False):
+    for name, got, true in zip(names, outputs, reference.outputs, strict=False):
         wrong = true.wrong(got)
         if wrong.any():
             return {"outputs": _worst(f"{name} is wrong", got, true, wrong)}
     return {}
 
 
-def _wrong_gradients(got: dict[str, Any], reference: Reference) -> dict[str, Wrong]:
+def wrong_gradients(got: dict[str, Any], reference: Reference) -> dict[str, Wrong]:
+    """Return what is wrong with each gradient."""
     found = {}
     for name, true in reference.gradients.items():
         value = got.get(name)

@@ -1,0 +1,141 @@
+"""Checking what is not one cell: a masked bidirectional network with dropout and a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+T, N, D, H = 4, 3, 2, 3
+
+
+def inputs() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    cells = {f"{name}_{k}": a for k in "fb" for name, a in tg.RNNCell(D, H).init(rng).items()}
+    return cells | {
+        "x": rng.standard_normal((T, N, D)),
+        "W_out": rng.standard_normal((2 * H, 2)),
+        "mask": rng.integers(0, 2, (T, N, 2 * H)),
+        "keep": np.arange(T)[:, None, None] < np.array([4, 2, 3])[None, :, None],
+    }
+
+
+def network(v: dict[str, Any]) -> tuple[Any, Any]:
+    """The specification: two directions, each masked by the lengths, dropout, and a head."""
+    cell, halves = tg.RNNCell(D, H), []
+    for k, order in (("f", range(T)), ("b", range(T - 1, -1, -1))):
+        h, hs = np.zeros((N, H)), [None] * T
+        params = {name: v[f"{name}_{k}"] for name in cell.layout}
+        for t in order:
+            (new,) = cell.step(params, v["x"][t], (h,))
+            h = np.where(v["keep"][t], new, h)
+            hs[t] = h
+        halves.append(np.stack(hs))
+    both = np.concatenate(halves, axis=2)
+    return both, (v["mask"] * both) @ v["W_out"]
+
+
+class Taped:
+    """A backward pass by the tape; ``spoil`` may change its result."""
+
+    def __init__(self, spoil: Any = lambda g: None) -> None:
+        self.spoil = spoil
+
+    def run(self, v: dict[str, Any]) -> Any:
+        names = [n for n, a in v.items() if a.dtype.kind == "f"]
+        constants = {n: a for n, a in v.items() if n not in names}
+        dtype = v["x"].dtype
+        outputs, pull = tg.vjp(lambda w: network({**constants, **w}), {n: v[n] for n in names})
+        return tuple(o.astype(dtype) for o in outputs), (outputs, pull)
+
+    def backward(self, d: Any, cache: Any) -> Any:
+        outputs, pull = cache
+        g = pull(
+            tuple(np.zeros(o.shape) if c is None else c for c, o in zip(d, outputs, strict=True))
+        )
+        self.spoil(g[0])
+        return g[0]
+
+
+def check(spoil: Any = lambda g: None) -> tg.LayerReport:
+    layer = Taped(spoil)
+    return tg.check_backward(layer.run, layer.backward, inputs(), reference=network)
+
+
+def test_a_correct_network_is_consistent() -> None:
+    report = check()
+    assert report.verdict == "CONSISTENT", str(report)
+
+
+@pytest.mark.parametrize("name", ["W_h_b", "W_out", "x", "b_f"])
+def test_each_gradient_is_named(name: str) -> None:
+    def spoil(g: dict[str, Any]) -> None:
+        g[name] = g[name] * (1 + g[name].dtype.type(2.0**-20))
+
+    report = check(spoil)
+    assert (report.verdict, report.culprits) == ("REFUTED", [name])
+
+
+def test_directions_that_overwrite_each_other_are_found() -> None:
+    report = check(lambda g: g.update(W_x_f=g["W_x_b"]))
+    assert report.culprits == ["W_x_f"]
+
+
+def test_a_second_call_is_told() -> None:
+    calls: list[int] = []
+
+    class Once(Taped):
+        def backward(self, d: Any, cache: Any) -> Any:
+            g = super().backward(d, cache)
+            calls.append(id(cache))
+            return {n: a * calls.count(id(cache)) for n, a in g.items()}
+
+        def run(self, v: dict[str, Any]) -> Any:
+            calls.clear()
+            return super().run(v)
+
+    report = tg.check_backward(Once().run, Once().backward, inputs(), reference=network)
+    assert report.conditions == ["only on the second call: when backward is called twice"]
+
+
+def test_a_missing_output_cotangent_may_not_matter() -> None:
+    class Headless(Taped):
+        def backward(self, d: Any, cache: Any) -> Any:
+            return super().backward((None, d[1]), cache)
+
+    layer = Headless()
+    report = tg.check_backward(layer.run, layer.backward, inputs(), reference=network)
+    assert report.verdict == "REFUTED"
+    assert "only with a cotangent on outputs[0]" in report.conditions
+
+
+def test_a_wrong_forward_pass_is_told_apart() -> None:
+    layer = Taped()
+    report = tg.check_backward(
+        layer.run,
+        layer.backward,
+        inputs(),
+        reference=lambda v: (network(v)[0], 2 * network(v)[1]),
+    )
+    assert report.culprits == ["outputs"]
+    assert "outputs[1] is wrong" in str(report)
+
+
+def test_an_error_is_a_refutation() -> None:
+    def refuse(g: Any) -> None:
+        raise KeyError("W_z")
+
+    report = check(refuse)
+    assert report.verdict == "REFUTED"
+    assert "it raises KeyError" in str(report)
+
+
+def test_misuse_is_explained() -> None:
+    layer = Taped()
+    with pytest.raises(ValueError, match="at least one array of floats"):
+        tg.check_backward(layer.run, layer.backward, {}, reference=network)
+    with pytest.raises(TypeError, match="wrt names"):
+        tg.check_backward(layer.run, layer.backward, inputs(), reference=network, wrt=["mask"])
