@@ -157,7 +157,7 @@ def by_torch() -> Checker:
             @staticmethod
             def forward(ctx: Any, *tensors: Any) -> Any:
                 outputs, ctx.cache = s.forward([t.detach().numpy().copy() for t in tensors])
-                return tuple(torch.tensor(y) for y in outputs)
+                return tuple(torch.tensor(y.copy()) for y in outputs)
 
             @staticmethod
             def backward(ctx: Any, *d_outputs: Any) -> Any:
