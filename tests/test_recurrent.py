@@ -322,7 +322,7 @@ GOOD = problem(CELL, 4, 5, in_floats(np.random.default_rng(0), 1.0))
         ({"x": np.ones((4, 5, 2), np.float32)}, TypeError,
          r"x is float32 but W_x is float64.*Cast one of them, e.g. W_x with .astype\('float32'\)"),
         ({"x": np.ones((4, 5, 2), int)}, TypeError, r"x has dtype int64.*Cast it, e.g. with"),
-        ({"x": rational(np.ones((4, 5, 2)))}, TypeError, "x is object but W_x is float64"),
+        ({"x": rational(np.ones((4, 5, 2)))}, TypeError, "W_x holds floats but x exact numbers"),
         ({"x": np.full((4, 5, 2), np.nan)}, ValueError,
          r"x must be finite, got nan at index \(0, 0, 0\)"),
         ({"params": {**GOOD["params"], "b": np.full(12, np.inf)}}, ValueError, "b must be finite"),

@@ -172,7 +172,7 @@ def _leaves(gradients: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
         raise TypeError("clipping takes arrays, got a Tensor. Pass its .grad or its .data.")
     arrays = [np.asarray(g) for g in leaves]
     names = ["the gradient"] if len(arrays) == 1 else [f"gradient {i}" for i in range(len(arrays))]
-    check_numbers(dict(zip(names, arrays, strict=True)))
+    arrays = list(check_numbers(dict(zip(names, arrays, strict=True))).values())
     for name, g in zip(names, arrays, strict=True):
         if g.dtype.kind == "c":
             raise TypeError(f"{name} is complex; clipping needs real gradients. Take its .real.")

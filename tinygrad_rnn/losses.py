@@ -37,7 +37,7 @@ def binary_cross_entropy(logits: Array, y: Array) -> Array:
     >>> tg.grad(binary_cross_entropy)(z, np.array([1, 0])).tolist()
     [-0.5, 0.5]
     """
-    y = _target("y", y, "logits", logits)
+    logits, y = _checked(logits, y, "logits", "y")
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError(
             f"y must lie in [0, 1], got values outside it: {y[~((y >= 0) & (y <= 1))][:3]}."
@@ -91,7 +91,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
                 f"{labels.min()} … {labels.max()}."
             )
         return -np.sum(log_softmax(logits)[(*np.indices(labels.shape), labels)])
-    q = _target("labels", labels, "logits", logits)
+    logits, q = _checked(logits, labels, "logits", "labels")
     # Normalising C floats, and summing them, are each off by at most C/2 ulps of one.
     unit = q.dtype == object or np.abs(q.sum(axis=-1) - 1) <= C * np.finfo(q.dtype).eps
     if not (np.all(q >= 0) and np.all(unit)):
@@ -121,16 +121,17 @@ def squared_error(prediction: Array, target: Array) -> Array:
     >>> float(squared_error(np.array([1.0, 2.0]), np.array([0.0, 4.0])))
     5.0
     """
-    difference = prediction - _target("target", target, "prediction", prediction)
+    prediction, target = _checked(prediction, target, "prediction", "target")
+    difference = prediction - target
     return np.sum(difference * difference)
 
 
-def _target(name: str, target: Array, other: str, prediction: Array) -> Array:
+def _checked(prediction: Array, target: Array, one: str, other: str) -> tuple[Array, Array]:
     """Check a target beside its prediction; whole numbers take the prediction's dtype."""
-    prediction, target = value(prediction), np.asarray(target)
-    if target.shape != prediction.shape:
-        raise ValueError(f"{name} must have the shape {prediction.shape}, got {target.shape}.")
+    predicted, target = value(prediction), np.asarray(target)
+    if target.shape != predicted.shape:
+        raise ValueError(f"{other} must have the shape {predicted.shape}, got {target.shape}.")
     if target.dtype.kind in "biu":
-        target = target.astype(prediction.dtype)
-    check_numbers({other: prediction, name: target})
-    return target
+        target = target.astype(predicted.dtype)
+    arrays = check_numbers({one: prediction, other: target})
+    return arrays[one], arrays[other]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_rnn.autodiff.tensor import raw
+from tinygrad_rnn.autodiff.tensor import Tensor, raw
 from tinygrad_rnn.functions import Array
+from tinygrad_rnn.scalars.element import Element, elementwise
 
 Params = Mapping[str, Array]
 State = tuple[Array, ...]
@@ -210,28 +211,32 @@ def _system(dtype: np.dtype[Any]) -> str:
     return "object" if dtype.hasobject else np.finfo(dtype).dtype.name
 
 
-def check_numbers(arrays: Mapping[str, Array]) -> None:
+def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     """Refuse integers, a mixture of precisions or number systems, and values that are not finite.
 
     A real array may accompany a complex one of the same precision. The elements of object arrays
-    are their number system's own affair.
+    are their number system's own affair. Floats beside balls are the numbers they are: they are
+    returned as balls, for computed among themselves they would round.
 
     Raises
     ------
     TypeError
-        For integer arrays, and for float32 with float64 or floats with exact numbers.
+        For integer arrays, and for float32 with float64 or floats with Fractions.
     ValueError
         For NaN and infinities.
     """
-    first, system = "", ""
-    for name, a in arrays.items():
-        a = value(a)
+    first, system, exact = "", "", ""
+    for name, given in arrays.items():
+        a = value(given)
         if a.dtype.kind not in "fcO":
             raise TypeError(
                 f"{name} has dtype {a.dtype}; gradients need floats or exact numbers. "
                 "Cast it, e.g. with .astype(np.float64)."
             )
         own = _system(a.dtype)
+        if own == "object":
+            exact = exact or name
+            continue
         if not system:
             first, system = name, own
         if own != system:
@@ -239,6 +244,29 @@ def check_numbers(arrays: Mapping[str, Array]) -> None:
                 f"{first} is {system} but {name} is {own}: computing with both would change the "
                 f"precision silently. Cast one of them, e.g. {name} with .astype({system!r})."
             )
-        if a.dtype != object and not np.isfinite(a).all():
+        if not np.isfinite(a).all():
             at = tuple(int(k) for k in np.argwhere(~np.isfinite(a))[0])
             raise ValueError(f"{name} must be finite, got {a[at]} at index {at}.")
+    return _floats_lifted(arrays, first, exact) if first and exact else arrays
+
+
+def _floats_lifted(arrays: Mapping[str, Array], first: str, exact: str) -> Mapping[str, Array]:
+    """Bring floats into the number system beside them, where a float is a number of it."""
+    elements = (e for a in map(value, arrays.values()) if a.dtype.hasobject for e in a.flat)
+    lift: Any = next((e._lift for e in elements if isinstance(e, Element)), None)
+
+    def lifted(a: Array) -> Array:
+        if value(a).dtype.hasobject:
+            return a
+        return a + lift(0) if type(a) is Tensor else elementwise(lift, a)
+
+    real = all(value(a).dtype.kind != "c" for a in arrays.values())
+    try:
+        if lift is not None and real and lift(0.5) is not NotImplemented:
+            return {name: lifted(a) for name, a in arrays.items()}
+    except TypeError:  # the system refuses floats
+        pass
+    raise TypeError(
+        f"{first} holds floats but {exact} exact numbers: computing with both would round "
+        f"silently. Convert {first}: tinygrad_rnn.scalars.rational(array)."
+    )

@@ -36,6 +36,16 @@ def prepare(
     cell: Cell, params: Params, x: Array, state: State | None
 ) -> tuple[dict[str, Array], Array, State, bool]:
     """Check the inputs and give them the axis N; the flag says that it was absent."""
+    params, x, state, single = _shaped(cell, params, x, state)
+    names = _named("state", state, cell)
+    arrays = check_numbers({"x": x, **params, **names})
+    return {n: arrays[n] for n in params}, arrays["x"], tuple(arrays[n] for n in names), single
+
+
+def _shaped(
+    cell: Cell, params: Params, x: Array, state: State | None
+) -> tuple[dict[str, Array], Array, State, bool]:
+    """Check the shapes of the inputs and give them the axis N."""
     cell.check(params)
     params = {name: _array(params[name]) for name in cell.layout}
     x = _array(x)
@@ -55,9 +65,11 @@ def prepare(
             _batched(f"state {name}", s, ("N", "H"), sizes, single)
             for name, s in zip(cell.state_names, state, strict=True)
         )
-    named = {f"state {name}": s for name, s in zip(cell.state_names, state, strict=True)}
-    check_numbers({"x": x, **params, **named})
     return params, x, state, single
+
+
+def _named(what: str, components: State, cell: Cell) -> dict[str, Array]:
+    return {f"{what} {n}": s for n, s in zip(cell.state_names, components, strict=True)}
 
 
 def pose(
@@ -69,7 +81,7 @@ def pose(
     d_state: tuple[Array | None, ...] | None,
 ) -> tuple[Problem, bool]:
     """Check all inputs and bring them to one dtype: beside complex ones, real ones are complex."""
-    params, x, state, single = prepare(cell, params, x, state)
+    params, x, state, single = _shaped(cell, params, x, state)
     sizes = {**cell.sizes, "T": x.shape[0], "N": x.shape[1]}
     d_outputs = _batched("d_outputs", d_outputs, ("T", "N", "H"), sizes, single)
     if d_state is None:
@@ -84,16 +96,18 @@ def pose(
             "bptt takes arrays, got a Tensor. Inside a function that is being differentiated call "
             "unroll: the transform does the backward sweep."
         )
-    named = {f"d_state {name}": d for name, d in zip(cell.state_names, d_final, strict=True)}
-    check_numbers({"x": x, "d_outputs": d_outputs, **named})
-    dtype = np.result_type(*params.values(), x, *state, d_outputs, *d_final)
+    states, finals = _named("state", state, cell), _named("d_state", d_final, cell)
+    named = {"x": x, **params, **states, "d_outputs": d_outputs, **finals}
+    arrays = check_numbers(named)
+    dtype = np.result_type(*arrays.values())
+    arrays = {name: a.astype(dtype, copy=False) for name, a in arrays.items()}
     return Problem(
         cell,
-        {name: p.astype(dtype, copy=False) for name, p in params.items()},
-        x.astype(dtype, copy=False),
-        tuple(s.astype(dtype, copy=False) for s in state),
-        d_outputs.astype(dtype, copy=False),
-        tuple(d.astype(dtype) for d in d_final),  # without steps it is returned
+        {name: arrays[name] for name in params},
+        arrays["x"],
+        tuple(arrays[name] for name in states),
+        arrays["d_outputs"],
+        tuple(arrays[name].copy() for name in finals),  # without steps it is returned
     ), single
 
 
