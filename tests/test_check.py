@@ -223,7 +223,7 @@ SATURATED = np.array([25.0])
 
 
 def test_where_no_digit_is_left_other_arguments_decide() -> None:
-    f = lambda x: np.sum(np.tanh(0.5 * x + 0.5 * x))  # noqa: E731
+    f = lambda x: np.sum(np.tanh(x * x / x))  # noqa: E731
     report = tg.check_gradients(f, [SATURATED], gradient=textbook)
     assert report.verdict == "CONSISTENT"
     assert "right at 0.25 times" in report.entries[0].reason
@@ -233,15 +233,15 @@ def test_where_no_digit_is_left_other_arguments_decide() -> None:
 
 
 def test_where_no_digit_is_left_a_zero_does_not_pass() -> None:
-    f = lambda x: np.sum(np.tanh(0.5 * x + 0.5 * x))  # noqa: E731
+    f = lambda x: np.sum(np.tanh(x * x / x))  # noqa: E731
     report = tg.check_gradients(f, [SATURATED], gradient=lambda x: 0 * x)
     assert report.verdict == "INCONCLUSIVE"
     assert any("x is REFUTED" in line for line in report.evidence)
 
 
 def test_where_no_digit_is_left_an_identity_decides() -> None:
-    """Without float constants: over a finite field the two sides are the same polynomial."""
-    f = lambda x: np.sum(np.tanh(x))  # noqa: E731
+    """Over a finite field the two sides are the same polynomial."""
+    f = lambda x: np.sum(np.tanh(0.5 * x + 0.5 * x))  # noqa: E731
     report = tg.check_gradients(f, [SATURATED], gradient=textbook)
     assert report.verdict == "CONSISTENT"
     assert "holds for all arguments" in report.entries[0].reason

@@ -279,10 +279,30 @@ def test_an_identity_holds_for_all_arguments() -> None:
 
 
 def test_an_identity_needs_a_polynomial() -> None:
-    for f in (lambda x: np.sum(1 / x), lambda x: np.sum(tg.relu(x)), lambda x: np.sum(0.5 * x)):
+    for f in (lambda x: np.sum(1 / x), lambda x: np.sum(tg.relu(x)), lambda x: np.sum(np.exp(x))):
         p = problem(f, X)
         with pytest.raises(Unavailable):
             identities.identity(p, lambda v, p=p: list(gradient(p, v)), rng())
+
+
+def test_floats_in_a_formula_are_the_fractions_they_are() -> None:
+    p = problem(lambda x: np.sum(0.1 * x * np.tanh(0.5 * x)), X)
+
+    def by_hand(half: float, v: list[Array]) -> list[Array]:
+        y = np.tanh(0.5 * v[0])
+        return [0.1 * y + 0.1 * v[0] * half * (1 - y * y)]
+
+    assert identities.identity(p, lambda v: by_hand(0.5, v), rng()) == 5
+    with pytest.raises(Contradiction):
+        identities.identity(p, lambda v: by_hand(0.5 + 2.0**-40, v), rng())
+
+
+@pytest.mark.parametrize("cell", [tg.RNNCell(2, 3), tg.GRUCell(2, 3), tg.LSTMCell(2, 3)], ids=str)
+def test_a_captured_input_keeps_every_oracle(cell: Any) -> None:
+    x = rng().normal(size=(3, 2))
+    report = tg.check_gradients(lambda p: np.sum(tg.unroll(cell, p, x).outputs), [cell.init(0)])
+    assert report.verdict in ("PROVED", "CONSISTENT")
+    assert not any("not available" in line for line in report.evidence)
 
 
 def test_the_field_knows_no_demotion() -> None:

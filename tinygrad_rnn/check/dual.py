@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Any
 
 from tinygrad_rnn.scalars.element import Element, lifted
-from tinygrad_rnn.scalars.field import GF
 
 
 class Dual(Element):
@@ -32,8 +31,11 @@ class Dual(Element):
     def _lift(self, other: Any) -> Any:
         if isinstance(other, Dual):
             return other
-        exact = isinstance(other, (int, Fraction, GF)) or type(other) is type(self.a)
-        return Dual(other, 0 * self.a) if exact else NotImplemented
+        if isinstance(self.a, Element):
+            other = self.a._lift(other)
+        elif not isinstance(other, (int, Fraction)):
+            return NotImplemented
+        return other if other is NotImplemented else Dual(other, 0 * self.a)
 
     @lifted
     def __add__(self, other: Any) -> Dual:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -19,6 +20,9 @@ from tinygrad_rnn.check.tape import gradient as tape_gradient
 from tinygrad_rnn.functions import Array
 
 SHARES = (1 / 4, 1 / 16, 1 / 64)  # of the arguments, to look where there are more digits
+RANDOM = "the function gives different values for the same arguments"
+MISSING = "no gradient was returned for it"
+INSTEAD = "the gradient under test is compared with theirs"
 Compare = Callable[[int, Array, Array], Entry]  # of argument k, its gradient and the true one
 
 
@@ -48,9 +52,11 @@ def check_gradients(
                   is zero. Where no digit is left, e.g. 1 − tanh² when saturated, the formula must
                   hold identically, or be right at a fraction of the arguments.
     REFUTED       An entry is wrong: it differs by more than rounding explains, is not finite, or
-                  has the wrong shape or dtype. The chance of refuting a correct entry is 1e-9.
-    INCONCLUSIVE  Neither: no oracle applies, the true gradient overflows, several kinks meet, or
-                  no digit can be expected of an argument's gradient and nothing else decides.
+                  has the wrong shape, or a dtype of fewer bits than its argument's (of more, it is
+                  judged as it is). The chance of refuting a correct entry is 1e-9.
+    INCONCLUSIVE  Neither: no oracle applies, the true gradient overflows, several kinks meet, no
+                  digit can be expected of an argument's gradient and nothing else decides, or f
+                  gives different values for the same arguments.
     ============  ==================================================================================
 
     At a kink, and within rounding distance of one, every value between the one-sided derivatives is
@@ -60,17 +66,19 @@ def check_gradients(
     ----------
     f
         A function of arrays or trees of arrays, returning a scalar or a tree of arrays. Of the
-        latter, Σ c · f is checked, for a random cotangent c. Integer arrays are constants.
+        latter, Σ c · f is checked, for a random cotangent c. Integer arrays are constants. It gets
+        copies: if it changes an argument in place, the report warns of it.
     args
         Its arguments: float16, float32 or float64, or Fractions, which are checked exactly.
     gradient
         The gradient under test: ``gradient(*args)`` for a scalar f; otherwise the pullback
-        ``gradient(*args, c)``. It returns one tree for each checked argument, as a tuple, or the
-        tree itself if only one is checked. If left out, the engine's own gradient is tested.
+        ``gradient(*args, c)``, with c like the value of f. It returns one tree for each checked
+        argument, as a tuple, or the tree itself if only one is checked. If left out, the engine's
+        own gradient is tested.
     argnums
         Which arguments to check; all, if left out.
     oracles
-        Names from :data:`tinygrad_rnn.check.oracles.NAMES`; all, if left out.
+        Names from :data:`tinygrad_rnn.check.oracles.NAMES`, or one of them; all, if left out.
     seed
         Of all randomness.
     max_bits
@@ -79,9 +87,11 @@ def check_gradients(
     Raises
     ------
     ValueError
-        If an argument is not finite or nothing is there to be checked; for unknown oracles.
+        If an argument is not finite or nothing is there to be checked; if f returns nothing; for
+        unknown oracles.
     TypeError
-        For complex numbers, and if Fractions are mixed with floats.
+        For complex numbers, if Fractions are mixed with floats, if ``args`` is not a list or tuple,
+        and if ``gradient`` does not take the arguments described above.
 
     Examples
     --------
@@ -107,10 +117,14 @@ class _Check:
     evidence: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if isinstance(self.allowed, str):
+            self.allowed = [self.allowed]
         unknown = set(self.allowed or ()) - set(oracles.NAMES)
         if unknown:
             raise ValueError(f"unknown oracles {sorted(unknown)}; there are {oracles.NAMES}.")
         self.rng = np.random.default_rng(self.seed)
+        if self.gradient is not None:
+            _check_call(self.gradient, self.problem)
 
     def consult(self, name: str, ask: Callable[[], Any]) -> Any:
         """Return an oracle's answer, or None; either way, note what it said."""
@@ -123,35 +137,48 @@ class _Check:
             return None
 
     def candidate(self, variables: Sequence[Array]) -> list[Any]:
-        """Return the gradient under test, one for each variable; None where there is none."""
+        """Return the gradient under test, one for each variable; a sentence where there is none."""
         p = self.problem
         if self.gradient is None:
             return list(tape_gradient(p, variables))
         cotangent = p.cotangent(exact=np.asarray(variables[0]).dtype == object)
         extra = () if cotangent is None else (cotangent,)
-        found = self.gradient(*p.arguments(variables), *extra)
+        found, n = self.gradient(*p.arguments(variables), *extra), len(p.names)
+        if found is None:
+            return [f"{MISSING}: the gradient function returned None; did you forget `return`?"] * n
         is_tree = isinstance(p.args[p.argnums[0]], (tuple, list))
         if p.alone and (is_tree or not (isinstance(found, (tuple, list)) and len(found) == 1)):
             found = (found,)
+        several = isinstance(found, (tuple, list))
+        if not several or len(found) > len(p.argnums):
+            got = f"{len(found)} of them" if several else f"one {type(found).__name__}"
+            return [
+                "the gradient function must return a tuple with one tree for each of the "
+                f"{len(p.argnums)} checked arguments, got {got}"
+            ] * n
         by_argument = dict(zip(p.argnums, found, strict=False))
         return [_follow(by_argument, path) for path in p.paths]
 
     def report(self, max_bits: int) -> Report:
         """Compare every argument's gradient with the true one, and say what that is worth."""
+        if not self.problem.deterministic:
+            entries = [Entry(name, "INCONCLUSIVE", RANDOM) for name in self.problem.names]
+            return Report("INCONCLUSIVE", entries)
         entries, truth = self.compare(max_bits)
         entries = self.elsewhere(self.identically(entries), max_bits)
+        verdict = worst([e.verdict for e in entries])
         return Report(
-            worst([e.verdict for e in entries]),
+            verdict,
             entries,
             self.evidence,
             vacuity.warnings(self.problem, truth),
-            [] if truth is None else vacuity.infos(self.problem, truth),
+            vacuity.infos(self.problem, truth, verdict),
         )
 
     def compare(self, max_bits: int) -> tuple[list[Entry], list[Array] | None]:
         """Return what is found at these arguments alone, and the true gradient if there is one."""
         p = self.problem
-        got = self.candidate([v.copy() for v in p.variables])
+        got = self.candidate(p.variables)
         judge_one, truth = self.exactly() if p.exact else self.in_floats(max_bits)
         entries = []
         for k, name in enumerate(p.names):
@@ -174,7 +201,7 @@ class _Check:
             try:
                 found = identities.exact(p, self.rng)
             except Contradiction:
-                self.evidence.append("exact: dual numbers refute the engine, and replace it")
+                self.evidence.append(f"exact: dual numbers differ from the engine: {INSTEAD}")
                 return [identities.partial_derivatives(p)]
             self.evidence.append("exact: Fractions, confirmed by dual numbers")
             return found
@@ -221,7 +248,9 @@ class _Check:
                 "difference", lambda: enclosures.confirm(p, truth, self.rng, max_bits)
             )
         except Contradiction:
-            self.evidence.append("difference: refutes the engine's own gradient, and replaces it")
+            self.evidence.append(
+                f"difference: difference quotients differ from the engine's own gradient: {INSTEAD}"
+            )
             truth = self.consult("difference", lambda: enclosures.differences(p, bounds, max_bits))
             return truth, "difference", False
         if bits is not None:
@@ -230,12 +259,17 @@ class _Check:
 
     def identically(self, entries: list[Entry]) -> list[Entry]:
         """Decide what no digit can decide here by what holds at every argument."""
+        if any(e.verdict == "REFUTED" for e in entries):
+            return entries
         try:
             degree = self.consult(
                 "identity", lambda: identities.identity(self.problem, self.candidate, self.rng)
             )
         except Contradiction:
-            self.evidence.append("identity: does not hold by the laws of tanh' and σ' alone")
+            self.evidence.append(
+                "identity: the formula does not hold exactly by the laws of tanh' and σ' alone, "
+                "constants being the floats they are"
+            )
             return entries
         if degree is None:
             return entries
@@ -274,20 +308,40 @@ class _Check:
         return entries
 
 
+def _check_call(gradient: Callable[..., Any], problem: Problem) -> None:
+    """Refuse a gradient that cannot be called as it will be."""
+    cotangent = problem.cotangent(problem.exact)
+    extra = () if cotangent is None else (cotangent,)
+    try:
+        signature = inspect.signature(gradient)
+    except (TypeError, ValueError):  # a built-in function
+        return
+    try:
+        signature.bind(*problem.args, *extra)
+    except TypeError as error:
+        how = "gradient is called as gradient(*args)"
+        if extra:
+            how = (
+                "f does not return a scalar, so gradient is called as gradient(*args, c), with a "
+                "cotangent c like the value of f"
+            )
+        raise TypeError(f"{how}: {error}.") from None
+
+
 def _follow(tree: Any, path: Path) -> Any:
-    """Return what is at a path of a tree, or None."""
+    """Return what is at a path of a tree, or a sentence."""
     for key in path:
         try:
             tree = tree[key]
         except (KeyError, IndexError, TypeError):
-            return None
-    return tree
+            return MISSING
+    return MISSING if tree is None else tree
 
 
 def _malformed(got: Any, variable: Array) -> str:
     """Return what is wrong with a gradient before its numbers are looked at."""
-    if got is None:
-        return "no gradient was returned for it"
+    if isinstance(got, str):
+        return got
     array = np.asarray(got)
     if array.shape != variable.shape:
         return f"its gradient must have its shape {variable.shape}, got {array.shape}"

@@ -19,7 +19,7 @@ from tinygrad_rnn.check.problem import Problem
 from tinygrad_rnn.check.tape import gradient
 from tinygrad_rnn.functions import Array
 from tinygrad_rnn.scalars import GF, field, rational
-from tinygrad_rnn.scalars.element import Element, elementwise, lifted
+from tinygrad_rnn.scalars.element import FOREIGN, Element, elementwise, lifted, number
 
 SIDES = 5  # pairs of opposite points around a kink
 
@@ -92,66 +92,79 @@ def identity(
 
     Over GF(2⁶¹ − 1), at one random point, tanh and σ being random functions of which only
     y' = 1 − y² and y' = y(1 − y) is known. A false identity holds with probability at most
-    degree/2⁶¹.
+    degree/2⁶¹. Floats in φ are the fractions they are; 2⁶¹ is 1 in this field, so a constant that
+    is off by just this factor is not seen.
 
     Raises
     ------
     Contradiction
-        If it is not; or if it is, but by a law of tanh and σ other than these two.
+        If it is not; or if it is, but by a law of tanh and σ other than these two, or only up to
+        the rounding of constants.
     Unavailable
         If f or ``backward`` is not polynomial in the arguments and these symbols.
     """
 
-    def sides(variables: list[Array], direction: list[Array]) -> tuple[Any, Any]:
-        return _inner(backward(variables), direction), _along(problem, variables, direction)
+    def draw(v: Array) -> Array:
+        return elementwise(lambda value: Sample(value, 1), field(v.shape, rng))
 
     try:
-        point = [field(v.shape, rng) for v in problem.variables]
-        direction = [field(v.shape, rng) for v in problem.variables]
-        reverse, forward = sides(point, direction)
-        ones = [elementwise(lambda _: Degree(1), v) for v in problem.variables]
-        degrees = sides(ones, ones)
-    except Exception as error:  # whatever a function does when it meets a finite field
-        raise Unavailable(f"{type(error).__name__}: {error}") from None
-    if not isinstance(reverse, (GF, int)) or reverse != forward:
+        point, direction = ([draw(v) for v in problem.variables] for _ in range(2))
+        reverse = Sample.of(_inner(backward(point), direction))
+        forward = Sample.of(_along(problem, point, direction))
+    except Exception:  # whatever a function does when it meets a finite field
+        raise Unavailable("f or its gradient uses more than sums, products, tanh and σ") from None
+    if reverse.value != forward.value:
         raise Contradiction
-    return max(d.value for d in degrees if isinstance(d, Degree))
+    return max(reverse.degree, forward.degree)
 
 
-class Degree(Element):
-    """The degree of a polynomial in the arguments and the symbols y = tanh a, y = σ(a)."""
+class Sample(Element):
+    """A polynomial in the arguments and the symbols y = tanh a, y = σ(a): a value and its degree.
 
-    __slots__ = ("value",)
+    Floats beside it are exactly the numbers they are.
 
-    def __init__(self, value: int) -> None:
-        self.value = value
+    Examples
+    --------
+    >>> from tinygrad_rnn.check.identities import Sample
+    >>> from tinygrad_rnn.scalars import GF
+    >>> x = Sample(GF(3), 1)
+    >>> (0.5 * x * x).value * 2 == 9, (0.5 * x * x).degree
+    (True, 2)
+    """
+
+    __slots__ = ("degree", "value")
+
+    def __init__(self, value: GF, degree: int) -> None:
+        self.value, self.degree = value, degree
+
+    @staticmethod
+    def of(value: Any) -> Sample:
+        """Return a constant as a polynomial of degree 0, and a polynomial as it is."""
+        return value if isinstance(value, Sample) else Sample(GF(Fraction(number(value))), 0)
 
     def _lift(self, other: Any) -> Any:
-        if isinstance(other, Degree):
-            return other
-        constant = isinstance(other, (int, Fraction, GF)) and not isinstance(other, float)
-        return Degree(0) if constant else NotImplemented
+        return Sample.of(other) if isinstance(other, (Sample, *FOREIGN)) else NotImplemented
 
     @lifted
-    def __add__(self, other: Any) -> Degree:
-        return Degree(max(self.value, other.value))
+    def __add__(self, other: Any) -> Sample:
+        return Sample(self.value + other.value, max(self.degree, other.degree))
 
     __radd__ = __add__
 
-    def __neg__(self) -> Degree:
-        return self
+    def __neg__(self) -> Sample:
+        return Sample(-self.value, self.degree)
 
     @lifted
-    def __mul__(self, other: Any) -> Degree:
-        return Degree(self.value + other.value)
+    def __mul__(self, other: Any) -> Sample:
+        return Sample(self.value * other.value, self.degree + other.degree)
 
     __rmul__ = __mul__
 
     @lifted
-    def __truediv__(self, other: Any) -> Degree:
-        if other.value:
+    def __truediv__(self, other: Any) -> Sample:
+        if other.degree:
             raise TypeError("division by a variable: not a polynomial.")
-        return self
+        return Sample(self.value / other.value, self.degree)
 
     @lifted
     def __eq__(self, other: Any) -> bool:
@@ -159,14 +172,19 @@ class Degree(Element):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def tanh(self) -> Degree:
-        """Return the degree of the symbol itself."""
-        return Degree(1)
+    def tanh(self) -> Sample:
+        """Return the symbol: a random function of the value."""
+        return Sample(self.value.tanh(), 1)
 
-    sigmoid = tanh
+    def sigmoid(self) -> Sample:
+        """Return the symbol: a random function of the value."""
+        return Sample(self.value.sigmoid(), 1)
 
-    def d_tanh(self) -> Degree:
-        """Return the degree of 1 − y²."""
-        return Degree(2)
+    def d_tanh(self) -> Any:
+        """Return 1 − y² with y = tanh."""
+        return 1 - self.tanh() ** 2
 
-    d_sigmoid = d_tanh
+    def d_sigmoid(self) -> Any:
+        """Return y(1 − y) with y = σ."""
+        y = self.sigmoid()
+        return y * (1 - y)

@@ -30,6 +30,10 @@ class Problem:
         The arrays v, in the order of the names.
     exact : bool
         Whether the variables are Fractions.
+    deterministic : bool
+        Whether f gave the same value twice.
+    changed : list of str
+        The variables that f changes in place. It is called on copies, so that none suffers.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Problem:
         argnums: int | Sequence[int] | None,
         rng: np.random.Generator,
     ) -> None:
-        self.f, self.args = f, tuple(args)
+        self.f, self.args = f, as_tuple(args)
         self.alone = isinstance(argnums, int) or (argnums is None and len(self.args) == 1)
         self.argnums = _chosen(argnums, len(self.args))
         self._leaves, self._rebuild = flatten(self.args)
@@ -59,8 +63,12 @@ class Problem:
         self.names = _names(f, self.paths)
         self.variables = [np.array(self._leaves[i]) for i in self._places]
         self.exact = self._check_numbers()
-        value = f(*self.args)
-        outputs, self._rebuild_value = flatten(value)
+        given = list(map(_copy, self._leaves))
+        outputs, self._rebuild_value = flatten(returned(f(*self._rebuild(given))))
+        pairs = zip(self._places, self.names, strict=True)
+        self.changed = [name for i, name in pairs if not _same(given[i], self._leaves[i])]
+        again, _ = flatten(f(*self._rebuild(list(map(_copy, self._leaves)))))
+        self.deterministic = len(again) == len(outputs) and all(map(_same, outputs, again))
         self._dtypes = [np.asarray(y).dtype for y in outputs]
         self._weights: list[Array] | None = None
         if len(outputs) != 1 or np.shape(outputs[0]) != ():
@@ -95,11 +103,11 @@ class Problem:
         return other
 
     def arguments(self, variables: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the arguments of f with ``variables`` in their places."""
+        """Return the arguments of f with ``variables`` in their places: copies f may change."""
         leaves = list(self._leaves)
         for i, v in zip(self._places, variables, strict=True):
             leaves[i] = v
-        return self._rebuild(leaves)  # type: ignore[no-any-return]
+        return self._rebuild(list(map(_copy, leaves)))  # type: ignore[no-any-return]
 
     def __call__(self, *variables: Any) -> Any:
         """Return φ, in the number system of the variables."""
@@ -110,6 +118,33 @@ class Problem:
         for w, y in zip(self._weights, outputs, strict=True):
             total = total + np.sum(w * y)
         return total
+
+
+def as_tuple(args: Any) -> tuple[Any, ...]:
+    """Return the arguments of a function as a tuple; refuse an argument that stands alone."""
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(
+            "args must be the list or tuple of the function's arguments, got "
+            f"{type(args).__name__}. Write [x] for x."
+        )
+    return tuple(args)
+
+
+def returned(value: Any) -> Any:
+    """Return what a function returned, unless that is nothing."""
+    if not flatten(value)[0]:
+        raise ValueError(f"the function returned {value!r}. Did you forget `return`?")
+    return value
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether two arrays are equal, NaN for NaN."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and bool(np.all((a == b) | ((a != a) & (b != b))))
 
 
 def _chosen(argnums: int | Sequence[int] | None, n: int) -> list[int]:
@@ -145,6 +180,11 @@ def _walk(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield from _walk(part, (*path, i))
     elif node is not None:
         yield path, node
+
+
+def names_of(f: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
+    """Name every leaf of the arguments."""
+    return _names(f, [path for path, _ in _walk(args, ())])
 
 
 def _names(f: Callable[..., Any], paths: list[Path]) -> list[str]:

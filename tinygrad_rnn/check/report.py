@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 VERDICTS = ("PROVED", "CONSISTENT", "INCONCLUSIVE", "REFUTED")  # from best to worst
+MANY = 2**20  # ulps, beyond which their number means less than the relative error
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class Entry:
             return text
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         text += f"\n{'':13}{self.name}{where} = {self.got!r}, expected {self.expected!r}"
-        if self.ulps is not None:
+        if self.ulps is not None and self.ulps <= MANY:
             text += f", {self.ulps:.3g} ulp apart"
-        if self.relative is not None:
-            text += f" ({self.relative:.2g} of it)"
+        elif self.relative is not None:
+            text += f", relative error {self.relative:.2g}"
         return text + (f"; rounding explains {self.bound:.2g}" if self.bound is not None else "")
 
 
@@ -110,7 +111,8 @@ class Report:
         raise TypeError("a report is not a truth value: INCONCLUSIVE is neither. Read .verdict.")
 
     def __str__(self) -> str:
-        lines = [self.verdict, *map(str, self.entries)]
+        said = [e.verdict for e in self.entries[:1]] == [self.verdict]
+        lines = [*([] if said else [self.verdict]), *map(str, self.entries)]
         lines += [f"evidence: {line}" for line in self.evidence]
         lines += [f"warning: {line}" for line in self.warnings]
         lines += [f"note: {line}" for line in self.infos]

@@ -15,9 +15,13 @@ SELECTIONS = {"np.maximum", "np.minimum", "np.where", "getitem"}
 
 
 def value_and_gradient(
-    phi: Callable[..., Any], variables: Sequence[Array]
+    phi: Callable[..., Any],
+    variables: Sequence[Array],
+    visit: Callable[[Tensor], None] = lambda node: None,
 ) -> tuple[Array, list[Array]]:
     """Return the value of the scalar ``phi`` and its gradient by all its variables.
+
+    On the way ``visit`` sees every node of the record.
 
     Raises
     ------
@@ -28,11 +32,14 @@ def value_and_gradient(
         If ``phi`` is not scalar.
     """
     output, leaves = _record(phi, variables)
+    if isinstance(output, (tuple, list, dict)):
+        raise ValueError(f"f must return a scalar, got a {type(output).__name__} of results.")
+    if np.shape(output) != ():
+        raise ValueError(f"f must return a scalar, got shape {np.shape(output)}. Sum it to a loss.")
     if type(output) is not Tensor:
         return np.asarray(output), [0 * v._value for v in leaves]
-    if output.shape != ():
-        raise ValueError(f"f must return a scalar, got shape {output.shape}. Sum it to a loss.")
     for node in ancestors([output]):
+        visit(node)
         if _rounds(node):
             raise TypeError(
                 f"{operation(node)} rounded the number system of the arguments to {node.dtype}. "

@@ -16,7 +16,10 @@ CUSTOMARY_ATOL = 1e-5  # of torch.autograd.gradcheck and jax.test_util.check_gra
 
 def warnings(problem: Problem, truth: Sequence[Array] | None) -> list[str]:
     """Return a sentence for each way in which these arguments hide mistakes."""
-    found = []
+    found = [
+        f"f changes {name} in place: write x = x + 1 for x += 1. It was called on copies."
+        for name in problem.changed
+    ]
     for name, v in zip(problem.names, problem.variables, strict=True):
         if v.size and not np.any(v != 0):
             found.append(
@@ -54,13 +57,21 @@ def _dead_units(problem: Problem) -> list[str]:
     ]
 
 
-def infos(problem: Problem, truth: Sequence[Array]) -> list[str]:
-    """Return what a checker with the customary absolute tolerance would accept unseen."""
-    sizes = np.concatenate([np.ravel(np.abs(g.astype(float))) for g in truth])
+def infos(problem: Problem, truth: Sequence[Array] | None, verdict: str) -> list[str]:
+    """Return what a checker with a customary tolerance, or this one in float64, would see."""
+    found = []
+    sizes = np.concatenate([np.zeros(0), *(np.ravel(abs(g.astype(float))) for g in truth or ())])
     below = int(np.count_nonzero(sizes < CUSTOMARY_ATOL))
-    if not below:
-        return []
-    return [
-        f"{below} of {sizes.size} entries are smaller than {CUSTOMARY_ATOL:g}: a checker with that "
-        "absolute tolerance accepts anything of this size there, zero included."
-    ]
+    if below:
+        found.append(
+            f"{below} of {sizes.size} entries are smaller than {CUSTOMARY_ATOL:g}: a checker with "
+            "that absolute tolerance accepts anything of this size there, zero included."
+        )
+    coarse = [v.dtype for v in problem.variables if v.dtype.kind == "f" and v.dtype.itemsize < 8]
+    if coarse and verdict == "CONSISTENT":
+        finer = np.finfo(max(coarse, key=lambda d: np.finfo(d).eps)).eps / np.finfo(float).eps
+        found.append(
+            f"the arguments are {min(coarse, key=lambda d: d.itemsize)}: with float64 arguments "
+            f"errors show that are {float(finer):.2g} times smaller."
+        )
+    return found

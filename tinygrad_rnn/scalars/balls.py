@@ -24,6 +24,7 @@ from tinygrad_rnn.scalars.element import FOREIGN, elementwise, lifted, number
 from tinygrad_rnn.scalars.undecided import Enclosure, Undecided
 
 Result = TypeVar("Result")
+DIGITS = 20  # of a midpoint in print, at most; what is left out goes into the radius
 
 
 def _arb(value: Any) -> arb:
@@ -147,7 +148,7 @@ class Ball(Enclosure):
         return float(self.arb.mid())
 
     def __repr__(self) -> str:
-        return f"Ball({self.arb.str(radius=True)})"
+        return f"Ball({self.arb.str(DIGITS, radius=True)})"
 
     @property
     def is_finite(self) -> bool:
