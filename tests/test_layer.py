@@ -172,6 +172,23 @@ def test_a_layer_of_one_size_is_checked_at_its_size() -> None:
     assert tg.check_layer(Fixed(cell), cell, params=params, budget="quick").verdict == "CONSISTENT"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_layer_need_not_return_the_last_states(count: int) -> None:
+    cell = tg.LSTMCell(3, 4)
+
+    class Fewer(Layer):
+        def forward(self, params: Any, x: Any, *state: Any) -> tuple[Any, Any]:
+            outputs, cache = super().forward(params, x, *state)
+            return (outputs[:count] if count > 1 else outputs[0]), cache
+
+        def backward(self, d_outputs: Any, cache: Any) -> dict[str, Any]:
+            given = d_outputs if count > 1 else (d_outputs,)
+            return super().backward((*given, *[None] * (3 - count)), cache)
+
+    report = tg.check_layer(Fewer(cell), cell)
+    assert report.verdict == "CONSISTENT", str(report)
+
+
 def test_an_exception_is_a_refutation_that_says_when() -> None:
     cell = tg.RNNCell(3, 4)
 

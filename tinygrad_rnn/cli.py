@@ -1,9 +1,11 @@
-"""The command line: ``tinygrad-rnn verify`` checks the theory and says what it found."""
+"""The command line: ``verify`` checks the theory, ``check`` anybody's recurrent layer."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import sys
+import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +26,19 @@ class Profile(StrEnum):
     quick = "quick"
     default = "default"
     deep = "deep"
+
+
+class CellName(StrEnum):
+    """The cells, and their variants."""
+
+    rnn = "rnn"
+    rnn_relu = "rnn-relu"
+    gru_minimal = "gru-minimal"
+    gru = "gru"
+    gru_reset_after = "gru-reset_after"
+    lstm = "lstm"
+    lstm_diagonal = "lstm-diagonal"
+    lstm_full = "lstm-full"
 
 
 def _print_version(wanted: bool) -> None:
@@ -120,6 +135,55 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and value - value != 0 else value
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(metavar="MODULE:LAYER", help="The layer to check.")],
+    cell: Annotated[CellName, typer.Option(help="The cell that it claims to be.")],
+    inputs: Annotated[int, typer.Option("--D", min=1, help="Size of the input.")] = 3,
+    hidden: Annotated[int, typer.Option("--H", min=1, help="Size of the state.")] = 4,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE", help="A LayerMap's fields, as TOML.")
+    ] = None,
+    budget: Annotated[Profile, typer.Option(help="How many inputs to design.")] = Profile.default,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
+    ] = None,
+) -> None:
+    """Check a recurrent layer, forward and backward, and name the wrong gradient.
+
+    Exit status: 0 if it is consistent, 1 if it is refuted or undecided, 2 for bad usage.
+    """
+    layer = _loaded(target)
+    family, *variant = cell.value.split("-")
+    kind = {"rnn": "RNNCell", "gru": "GRUCell", "lstm": "LSTMCell"}[family]
+    claimed = getattr(tinygrad_rnn, kind)(inputs, hidden, *variant)
+    try:
+        if json_file is not None:
+            json_file.open("a").close()  # find out before the work whether it can be kept
+        layout = {} if map_file is None else tomllib.loads(map_file.read_text(encoding="utf-8"))
+        report = tinygrad_rnn.check_layer(layer, claimed, map=layout, rng=seed, budget=budget.value)
+    except (OSError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    if json_file is not None:
+        json_file.write_text(report.to_json() + "\n", encoding="utf-8")
+    typer.echo(str(report))
+    if report.verdict != "CONSISTENT":
+        raise typer.Exit(1)
+
+
+def _loaded(target: str) -> Any:
+    """Import what ``package.module:Layer`` names, also from the current directory."""
+    module, colon, name = target.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"expected MODULE:LAYER, got {target!r}.")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"cannot load {target}: {error}.") from None
 
 
 def main() -> None:

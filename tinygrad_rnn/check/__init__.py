@@ -2,7 +2,15 @@
 
 from tinygrad_rnn.check.certify import Enclosure, certify
 from tinygrad_rnn.check.gradients import check_gradients
-from tinygrad_rnn.check.layer import LayerMap, LayerReport, check_backward, check_layer
+from tinygrad_rnn.check.layer import (
+    LayerMap,
+    LayerReport,
+    check_backward,
+    check_layer,
+    jax_layer,
+    layer_tests,
+    torch_layer,
+)
 from tinygrad_rnn.check.report import Entry, Report
 
 __all__ = [
@@ -15,4 +23,7 @@ __all__ = [
     "check_backward",
     "check_gradients",
     "check_layer",
+    "jax_layer",
+    "layer_tests",
+    "torch_layer",
 ]

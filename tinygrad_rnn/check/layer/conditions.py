@@ -125,7 +125,8 @@ def first_wrong_step(c: Conformance, witness: Trial) -> int | None:
         wrong = reference.outputs[0].wrong(outcome.outputs[0]).any(axis=(1, 2))
         return int(wrong.argmax()) + 1 if wrong.any() else None
     T = witness.T if witness.T <= LONGEST_SCAN else shortest(c, witness)
-    for s in range(1, T + 1):
-        if c.run(replace(witness, T=T, step=s, cotangents=("hs",))).wrong:
-            return s
+    for scale in (witness.scale, 2.0**10 * witness.scale):  # one step's gradient may be too small
+        for s in range(1, T + 1):
+            if c.run(replace(witness, T=T, step=s, cotangents=("hs",), scale=scale)).wrong:
+                return s
     return None

@@ -49,7 +49,7 @@ def check_layer(
         ``"x"``, ``"h0"`` and ``"c0"``. An object is copied before it is called, of a class an
         instance is made.
     cell
-        What it claims to be.
+        What it claims to be. A layer that refuses other sizes is checked at the cell's.
     params
         Parameters in the layer's layout; if given, the trials use them, and only T and N vary.
     map
@@ -84,6 +84,21 @@ def check_layer(
     >>> report.verdict, report.first_wrong_step, report.conditions
     ('REFUTED', 2, ['only T ≥ 2'])
     """
+    c, base, trials = pose(layer, cell, params, map, rng, budget)
+    outcomes = [c.run(trial) for trial in trials]
+    failed = [o for o in outcomes if o.failed]
+    return _refuted(c, base, outcomes, failed) if failed else _unrefuted(c, outcomes)
+
+
+def pose(
+    layer: Any,
+    cell: Cell,
+    params: Mapping[str, Array] | None,
+    map: LayerMap | Mapping[str, Any] | None,
+    rng: int,
+    budget: str,
+) -> tuple[Conformance, Trial, list[Trial]]:
+    """Check the arguments of :func:`check_layer`; return the plain trial and the battery."""
     if budget not in BUDGETS:
         raise ValueError(f"budget must be one of {', '.join(BUDGETS)}, got {budget!r}.")
     layout = as_map(map)
@@ -95,11 +110,14 @@ def check_layer(
     subject = Subject(layer, layout, cell.state_names)
     c = Conformance(subject, cell, layout, None if params is None else dict(params))
     own = replace(base, D=cell.D, H=cell.H)
-    fixed = params is not None or (bool(c.run(base).refusal) and not c.run(own).refusal)
+    fixed = params is not None or (
+        not c.run(own).refusal
+        and any(c.run(t).refusal for t in (base, replace(base, D=cell.D + 1, H=cell.H + 2)))
+    )
+    if fixed:
+        c.notes.append(f"checked at D = {cell.D} and H = {cell.H} only")
     base = own if fixed else base
-    outcomes = [c.run(trial) for trial in battery(cell, budget, base, fixed)]
-    failed = [o for o in outcomes if o.failed]
-    return _refuted(c, base, outcomes, failed) if failed else _unrefuted(outcomes)
+    return c, base, list(battery(cell, budget, base, fixed))
 
 
 def _check_params(layout: LayerMap, cell: Cell, params: Mapping[str, Array]) -> None:
@@ -112,7 +130,7 @@ def _check_params(layout: LayerMap, cell: Cell, params: Mapping[str, Array]) -> 
         )
 
 
-def _unrefuted(outcomes: Sequence[Outcome]) -> LayerReport:
+def _unrefuted(c: Conformance, outcomes: Sequence[Outcome]) -> LayerReport:
     """Nothing is wrong; say whether every gradient had digits that could have been."""
     blind = set(outcomes[0].reference.gradients) if outcomes[0].reference else set()
     for o in outcomes:
@@ -122,8 +140,8 @@ def _unrefuted(outcomes: Sequence[Outcome]) -> LayerReport:
                     blind.discard(name)
     if blind:
         notes = [f"no input left a correct digit of the gradient of {n}" for n in sorted(blind)]
-        return LayerReport("INCONCLUSIVE", trials=len(outcomes), notes=notes)
-    return LayerReport("CONSISTENT", trials=len(outcomes))
+        return LayerReport("INCONCLUSIVE", trials=len(outcomes), notes=[*notes, *c.notes])
+    return LayerReport("CONSISTENT", trials=len(outcomes), notes=c.notes)
 
 
 def _refuted(
@@ -151,7 +169,7 @@ def _refuted(
         {name: wrong[name][0].describe(str(wrong[name][1])) for name in culprits},
         len(outcomes),
         [str(o.trial) for o in failed],
-        [f"{text}, at {trial}" for text, trial in refusals.items()],
+        [*(f"{text}, at {trial}" for text, trial in refusals.items()), *c.notes],
         {} if "outputs" in wrong else _errors(c, witness, culprits),
     )
 

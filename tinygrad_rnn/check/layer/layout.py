@@ -33,7 +33,8 @@ class LayerMap:
         ``"xh"`` or ``"hx"`` if ``W_x`` and ``W_h`` are one matrix, for the inputs [x, h] or [h, x];
         it has the name of ``W_x``. ``""`` if they are not.
     second_bias : str or tuple of str
-        The name of a second bias that is added to ``b``.
+        The name of a second bias that is added to ``b``. For the GRU ``reset_after`` its block of
+        the candidate is ``b_h``, as in PyTorch.
     mirrored : bool
         Whether the GRU's update gate multiplies the old state, as in PyTorch, and not the
         candidate.
@@ -90,6 +91,8 @@ class LayerMap:
         """Return the shape of every parameter of the layer."""
         found: dict[str, tuple[int, ...]] = {}
         shapes = dict(cell.shapes)
+        if self.second_bias:
+            shapes.pop("b_h", None)
         if self.stacked:
             wide = shapes["W_x"][1]
             shapes["W_x"] = (cell.D + cell.H, wide)
@@ -108,11 +111,15 @@ class LayerMap:
         """Return the cell's parameters as a (linear) function of the layer's, also on Tensors."""
         result = {}
         for name in cell.layout:
-            if name == "W_h" and self.stacked:
+            if (name == "W_h" and self.stacked) or (name == "b_h" and self.second_bias):
                 continue
             whole = self._gathered(cell, name, self.names.get(name, name), params)
             if name == "b" and self.second_bias:
-                whole = whole + self._gathered(cell, name, self.second_bias, params)
+                second = self._gathered(cell, name, self.second_bias, params)
+                if "b_h" in cell.layout:
+                    result["b_h"] = second[2 * cell.H :]
+                    second = np.concatenate([second[: 2 * cell.H], np.zeros(cell.H)])
+                whole = whole + second
             result[name] = whole
         if self.stacked:
             both = result["W_x"]

@@ -1,0 +1,91 @@
+"""Layers of other libraries are consistent, and pytest shows every designed input."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from test_layer import Layer
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.check.layer import jax_layer, layer_tests, torch_layer
+
+torch = pytest.importorskip("torch")
+MODULES = [
+    (torch.nn.RNN, tg.RNNCell(3, 4)),
+    (torch.nn.GRU, tg.GRUCell(3, 4, "reset_after")),
+    (torch.nn.LSTM, tg.LSTMCell(3, 4)),
+]
+
+
+@pytest.mark.parametrize(("module", "cell"), MODULES, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_modules_of_torch_are_consistent(module: Any, cell: Any, batch_first: bool) -> None:
+    layer = torch_layer(module(3, 4, batch_first=batch_first))
+    report = tg.check_layer(layer, cell, map=layer.map)
+    assert report.verdict == "CONSISTENT", str(report)
+
+
+class Squash(torch.autograd.Function):
+    """tanh with the derivative 1 − y for 1 − y²."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any) -> Any:
+        ctx.save_for_backward(torch.tanh(a))
+        return torch.tanh(a)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        (y,) = ctx.saved_tensors
+        return g * (1 - y)
+
+
+@pytest.mark.parametrize("squash", [torch.tanh, Squash.apply])
+def test_a_function_of_torch(squash: Any) -> None:
+    def rnn(p: Any, x: Any, h: Any) -> Any:
+        hs = []
+        for x_t in x:
+            h = squash(x_t @ p["W_x"] + h @ p["W_h"] + p["b"])
+            hs.append(h)
+        return torch.stack(hs), h
+
+    report = tg.check_layer(torch_layer(rnn), tg.RNNCell(3, 4))
+    if squash is torch.tanh:
+        assert report.verdict == "CONSISTENT", str(report)
+    else:
+        assert report.mistakes == ["∂L/∂W_h has 1 − h for 1 − h²"]
+
+
+def test_a_scan_of_jax_is_consistent() -> None:
+    jax = pytest.importorskip("jax")
+
+    def rnn(p: Any, x: Any, h: Any) -> Any:
+        def step(h: Any, x_t: Any) -> Any:
+            h = jax.numpy.tanh(x_t @ p["W_x"] + h @ p["W_h"] + p["b"])
+            return h, h
+
+        last, hs = jax.lax.scan(step, h, x)
+        return hs, last
+
+    report = tg.check_layer(jax_layer(rnn), tg.RNNCell(3, 4), budget="quick")
+    assert report.verdict == "CONSISTENT", str(report)
+
+
+def test_without_a_library_it_says_how_to_get_it(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(ImportError, match="jax_layer needs jax: pip install jax"):
+        jax_layer(lambda: None)
+
+
+cell = tg.GRUCell(3, 4)
+test_a_correct_layer = layer_tests(Layer(cell), cell, budget="quick")
+
+
+def test_a_faulty_layer_fails_its_items() -> None:
+    faulty = layer_tests(Layer(cell, lambda g: g.update(b=2 * g["b"])), cell, budget="quick")
+    (mark,) = faulty.pytestmark  # type: ignore[attr-defined]
+    with pytest.raises(pytest.fail.Exception, match="b differs: entry"):
+        faulty(mark.args[1][0])
+    assert np.unique([str(t) for t in mark.args[1]]).size == len(mark.args[1])

@@ -1,0 +1,205 @@
+"""Layers of PyTorch and JAX as the check knows layers, and the check as items of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.cells import Cell
+from tinygrad_rnn.check.layer.conform import pose
+from tinygrad_rnn.check.layer.layout import LayerMap
+from tinygrad_rnn.functions import Array
+
+
+def torch_layer(module: Any) -> TorchLayer:
+    """Make a layer of a PyTorch module or function; its backward pass is autograd.
+
+    Parameters
+    ----------
+    module
+        A module like nn.RNN, nn.GRU or nn.LSTM, of one layer and one direction: called as
+        ``module(x, state)`` it returns ``(hs, state)``, where states have a leading axis of length
+        1. Or a function ``f(params, x, *state)`` of tensors that returns hs or the tuple (hs, h_T[,
+        c_T]), for instance one that calls an ``autograd.Function``.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+
+    Examples
+    --------
+    The layout of a module comes with the layer:
+
+    >>> import tinygrad_rnn as tg
+    >>> import torch  # doctest: +SKIP
+    >>> layer = tg.check.torch_layer(torch.nn.LSTM(3, 4))  # doctest: +SKIP
+    >>> tg.check_layer(layer, tg.LSTMCell(3, 4), map=layer.map).verdict  # doctest: +SKIP
+    'CONSISTENT'
+    """
+    return TorchLayer(_installed("torch", "torch_layer"), module)
+
+
+class TorchLayer:
+    """What :func:`torch_layer` returns; ``map`` is the layout of a module."""
+
+    def __init__(self, torch: Any, module: Any) -> None:
+        self.name, self.module = torch.__name__, module
+        self.is_module = isinstance(module, torch.nn.Module)
+        self.map = _torch_map(module) if self.is_module else LayerMap()
+
+    def forward(self, params: Mapping[str, Array], x: Array, *state: Array) -> Any:
+        """Run the module on tensors that require gradients."""
+        torch = import_module(self.name)
+        leaves = {
+            name: torch.tensor(np.ascontiguousarray(a)).requires_grad_()
+            for name, a in (*params.items(), ("x", x), *zip(("h0", "c0"), state, strict=False))
+        }
+        weights = {name: leaves[name] for name in params}
+        states = [leaves[name] for name in ("h0", "c0")[: len(state)]]
+        if self.is_module:
+            first = [s[None] for s in states]
+            given = tuple(first) if len(first) > 1 else first[0]
+            hs, last = torch.func.functional_call(self.module, weights, (leaves["x"], given))
+            lasts = last if isinstance(last, tuple) else (last,)
+            outputs: Any = (hs, *(s[0] for s in lasts))
+        else:
+            outputs = self.module(weights, leaves["x"], *states)
+        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+        values = tuple(t.detach().numpy().copy() for t in tensors)
+        return values if isinstance(outputs, tuple) else values[0], (tensors, leaves)
+
+    def backward(self, d_outputs: Any, cache: Any) -> dict[str, Array]:
+        """Return autograd's gradients."""
+        torch = import_module(self.name)
+        tensors, leaves = cache
+        given = d_outputs if isinstance(d_outputs, tuple) else (d_outputs,)
+        used = [
+            (t, torch.tensor(np.ascontiguousarray(d)))
+            for t, d in zip(tensors, given, strict=True)
+            if d is not None
+        ]
+        found = torch.autograd.grad(
+            [t for t, _ in used],
+            list(leaves.values()),
+            [d for _, d in used],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return {
+            name: np.zeros(tuple(leaf.shape)) if g is None else g.numpy()
+            for (name, leaf), g in zip(leaves.items(), found, strict=True)
+        }
+
+
+def _torch_map(module: Any) -> LayerMap:
+    names = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0"}
+    return LayerMap(
+        names,
+        transposed=True,
+        second_bias="bias_hh_l0",
+        mirrored="GRU" in type(module).__name__,
+        batch_first=bool(getattr(module, "batch_first", False)),
+    )
+
+
+def jax_layer(f: Callable[..., Any]) -> JaxLayer:
+    """Make a layer of a JAX function ``f(params, x, *state)``; its backward pass is ``jax.vjp``.
+
+    ``f`` returns hs or the tuple (hs, h_T[, c_T]). It may contain ``jax.custom_vjp``. It is called
+    with 64-bit numbers switched on.
+
+    Raises
+    ------
+    ImportError
+        If JAX is not installed.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> layer = tg.check.jax_layer(my_scan)  # doctest: +SKIP
+    >>> tg.check_layer(layer, tg.RNNCell(3, 4)).verdict  # doctest: +SKIP
+    'CONSISTENT'
+    """
+    return JaxLayer(_installed("jax", "jax_layer"), f)
+
+
+class JaxLayer:
+    """What :func:`jax_layer` returns."""
+
+    def __init__(self, jax: Any, f: Callable[..., Any]) -> None:
+        self.name, self.f = jax.__name__, f
+
+    def forward(self, params: Mapping[str, Array], x: Array, *state: Array) -> Any:
+        """Run ``f``, and keep its pullback."""
+        jax = import_module(self.name)
+        with jax.enable_x64(True):
+            arrays = jax.tree_util.tree_map(jax.numpy.asarray, (dict(params), x, *state))
+            outputs, pull = jax.vjp(self.f, *arrays)
+            values = jax.tree_util.tree_map(np.asarray, outputs)
+        return values, (values, pull)
+
+    def backward(self, d_outputs: Any, cache: Any) -> dict[str, Array]:
+        """Return the pullback's gradients."""
+        jax = import_module(self.name)
+        values, pull = cache
+        given = d_outputs if isinstance(values, tuple) else (d_outputs,)
+        shown = values if isinstance(values, tuple) else (values,)
+        with jax.enable_x64(True):
+            d = tuple(
+                jax.numpy.asarray(np.zeros_like(v) if c is None else c)
+                for v, c in zip(shown, given, strict=True)
+            )
+            d_params, d_x, *d_state = pull(d if isinstance(values, tuple) else d[0])
+        found = {**d_params, "x": d_x, **dict(zip(("h0", "c0"), d_state, strict=False))}
+        return {name: np.asarray(g) for name, g in found.items()}
+
+
+def layer_tests(
+    layer: Any,
+    cell: Cell,
+    *,
+    params: Mapping[str, Array] | None = None,
+    map: LayerMap | Mapping[str, Any] | None = None,
+    rng: int = 0,
+    budget: str = "default",
+) -> Callable[..., None]:
+    """Return a test for pytest, with one named item for each designed input.
+
+    The arguments are those of :func:`check_layer`.
+
+    Raises
+    ------
+    ImportError
+        If pytest is not installed.
+
+    Examples
+    --------
+    In a test file:
+
+    >>> import tinygrad_rnn as tg
+    >>> test_my_lstm = tg.check.layer_tests(MyLSTM, tg.LSTMCell(3, 4))  # doctest: +SKIP
+    """
+    pytest = _installed("pytest", "layer_tests")
+    c, _, trials = pose(layer, cell, params, map, rng, budget)
+
+    def test(trial: Any) -> None:
+        outcome = c.run(trial)
+        complaints = [f"{name} {what.describe(str(trial))}" for name, what in outcome.wrong.items()]
+        complaints += [f"{name} is changed in place" for name in outcome.changed]
+        complaints += [outcome.refusal] if outcome.refusal else []
+        if complaints:
+            pytest.fail("\n".join(complaints), pytrace=False)
+
+    decorated: Callable[..., None] = pytest.mark.parametrize("trial", trials, ids=str)(test)
+    return decorated
+
+
+def _installed(name: str, user: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ImportError(f"{user} needs {name}: pip install {name}") from None
