@@ -1,7 +1,7 @@
 (** * Certificates of linear size: the backward pass over a memory already computed.
 
-    Serves the certificates: `certificates` exports a tape, its inputs and the engine's float64
-    gradient, and Coq proves from [tape_certificate] that the true derivative is close to it. *)
+    Serves C-6. From [tape_certificate] and interval arithmetic it can be proved, for one network
+    with numbers in it, that a floating-point gradient is close to the true derivative. *)
 From Coq Require Import Reals Lra Lia List Arith.
 From Coquelicot Require Import Coquelicot.
 From TG Require Import Toolbox Activations Tape.

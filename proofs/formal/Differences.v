@@ -1,6 +1,6 @@
 (** * The truncation error of the central difference.
 
-    Serves N-1: the gradient checker's error at step h is at most M h^2 / 6 if |f'''| <= M. *)
+    Serves N-1: at step h the error is at most M h^2 / 6, M a bound on the third derivative. *)
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
 From TG Require Import Toolbox.

@@ -1,6 +1,6 @@
 (** * Losses on logits.
 
-    Serves L-1, L-2, A-7. *)
+    Serves L-1, L-2. *)
 From Coq Require Import Reals Lra Lia.
 From Coquelicot Require Import Coquelicot.
 From TG Require Import Toolbox Activations.

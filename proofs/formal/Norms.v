@@ -1,6 +1,6 @@
 (** * Norms, and bounds on products of Jacobians.
 
-    Serves B-1, B-2, B-5, B-6, B-7, B-8, B-9, V-1, V-3, I-1, I-2.
+    Serves B-1, B-2, B-5, B-6, B-7, B-8, B-9, I-1, I-2.
 
     A norm enters through three properties only: it is not negative, it is homogeneous, and it is
     absolute (it grows with the moduli of the entries). The 1-, 2- and infinity-norm have them. A

@@ -1,6 +1,6 @@
 (** * The scalar network h_k+1 = f (x_k w_x + h_k w_h).
 
-    Serves J-1, B-5, B-6, C-1, C-3, C-5 where one number tells the story of the notes: the
+    Serves J-1, B-1, B-5, B-6, C-1, C-5 where one number tells the story of the notes: the
     derivative is a product of n factors f'(a_k) w_h; it vanishes for gamma |w_h| < 1, and grows
     only for gamma |w_h| > 1. *)
 From Coq Require Import Reals Lra Lia.

@@ -113,3 +113,122 @@ Proof.
     rewrite (Rabs_pos_eq (1 - _)) by lra.
     specialize (Hx k). pose proof (Rabs_pos (x k)). nra.
 Qed.
+
+(** ** V-2: the whole gradient does not vanish with its terms *)
+
+(** For h_k+1 = w h_k + 1 the derivative by w is the sum of k w^(k-1) ... *)
+Fixpoint running_sum (w : R) (n : nat) : R :=
+  match n with O => 0 | S k => w * running_sum w k + 1 end.
+
+Theorem running_sum_derivative (w : R) (n : nat) :
+  is_derive (fun w => running_sum w n) w (sumR (fun k => INR k * w ^ (k - 1)) n).
+Proof.
+  assert (closed : forall w n, running_sum w n = sumR (fun k => w ^ k) n).
+  { clear. intros w n.
+    assert (H : forall n, sumR (fun k => w ^ k) (S n) = w * sumR (fun k => w ^ k) n + 1).
+    { clear. induction n; [simpl; ring|].
+      transitivity (w * sumR (fun k => w ^ k) n + 1 + w ^ S n); [now rewrite <- IHn | simpl; ring]. }
+    induction n; [reflexivity|]. rewrite H. simpl. now rewrite IHn. }
+  apply (D_ext (fun w => sumR (fun k => w ^ k) n)); [intro; symmetry; apply closed|].
+  apply (sumR_derive (fun k w => w ^ k)). intros k _.
+  destruct k as [|k].
+  - apply D_eq with 0; [exact (D_const 1 w) | simpl; ring].
+  - replace (S k - 1)%nat with k by lia.
+    apply D_eq with (INR (S k) * w ^ k); [|reflexivity].
+    apply is_derive_Reals. exact (derivable_pt_lim_pow w (S k)).
+Qed.
+
+(** ... which stays above 1 and below 1 / (1 - w)^2, though the term of the longest lag vanishes. *)
+Theorem sum_of_lags (w : R) (n : nat) : w <> 1 ->
+  sumR (fun k => INR (S k) * w ^ k) n = (1 - (INR n + 1) * w ^ n + INR n * w ^ S n) / (1 - w) ^ 2.
+Proof.
+  intro H. induction n; [simpl; field; lra|]. cbn [sumR]. rewrite IHn, !S_INR. simpl. field. lra.
+Qed.
+
+Theorem sum_of_lags_between (w : R) (n : nat) : 0 <= w < 1 -> (1 <= n)%nat ->
+  1 <= sumR (fun k => INR (S k) * w ^ k) n <= / (1 - w) ^ 2.
+Proof.
+  intros Hw Hn. split.
+  - apply Rle_trans with (INR 1 * w ^ 0); [simpl; lra|].
+    apply (sumR_term_le (fun k => INR (S k) * w ^ k)); [|lia].
+    intros i _. apply Rmult_le_pos; [apply pos_INR | apply pow_le; lra].
+  - rewrite sum_of_lags by lra. assert (Hp : 0 < (1 - w) ^ 2) by (apply pow_lt; lra).
+    rewrite <- (Rmult_1_l (/ (1 - w) ^ 2)). unfold Rdiv.
+    apply Rmult_le_compat_r; [left; now apply Rinv_0_lt_compat|].
+    assert (0 <= w ^ n) by (apply pow_le; lra). pose proof (pos_INR n).
+    assert (INR n * w ^ S n <= INR n * w ^ n).
+    { apply Rmult_le_compat_l; [assumption|]. simpl. nra. }
+    lra.
+Qed.
+
+(** ** V-4: the share of the long lags, with factors that are all q *)
+Theorem share_of_long_lags (q : R) (T K : nat) : 0 < q -> q <> 1 -> (1 <= T)%nat -> (K <= T)%nat ->
+  (sumR (fun k => q ^ k) T - sumR (fun k => q ^ k) K) / sumR (fun k => q ^ k) T
+  = (q ^ K - q ^ T) / (1 - q ^ T).
+Proof.
+  intros Hq H1 HT HK.
+  assert (HqT : sumR (fun k => q ^ k) T <> 0).
+  { apply Rgt_not_eq, Rlt_le_trans with (q ^ 0); [simpl; lra|].
+    apply (sumR_term_le (fun k => q ^ k)); [intros; apply pow_le; lra | lia]. }
+  rewrite !sumR_geom in * by exact H1.
+  assert (1 - q ^ T <> 0).
+  { intro E. apply HqT. rewrite E. field. lra. }
+  field. split; [assumption | lra].
+Qed.
+
+(** ** V-5: latching: where a value h <> 0 is stored, h = tanh (w h), gradients shrink *)
+Theorem latching_vanishes (w h : R) : h = tanh (w * h) -> h <> 0 -> w * (1 - h ^ 2) < 1.
+Proof.
+  intros Hfix Hh.
+  destruct (Rle_lt_dec w 0) as [Hw|Hw].
+  { assert (0 < 1 - h ^ 2) by (rewrite Hfix; apply tanh'_bound). nra. }
+  (* u = w h, t = tanh u: t (1 - t^2) u < t^2 follows from sinh u cosh u > u *)
+  set (u := w * h) in *.
+  assert (Hu : u <> 0) by (unfold u; intro E; apply Rmult_integral in E; lra).
+  pose proof (cosh_pos u) as Hc.
+  assert (Hcs : 1 - tanh u ^ 2 = / cosh u ^ 2) by apply tanh'_cosh.
+  assert (grow : forall v, 0 < v -> v < sinh v * cosh v).
+  { intros v Hv.
+    assert (E : sinh v * cosh v = sinh (2 * v) / 2).
+    { unfold sinh, cosh. replace (2 * v) with (v + v) by ring.
+      replace (- (v + v)) with (- v + - v) by ring. rewrite 2!exp_plus. field. }
+    rewrite E.
+    destruct (MVT_cor2 sinh cosh 0 (2 * v)) as [c [Ec Hcr]]; [lra | intros; apply derivable_pt_lim_sinh|].
+    assert (S0 : sinh 0 = 0) by (unfold sinh; rewrite Ropp_0; field).
+    rewrite S0 in Ec. assert (1 < cosh c).
+    { unfold cosh. rewrite exp_Ropp. pose proof (exp_ineq1 c ltac:(lra)) as He.
+      set (e := exp c) in *. assert (1 < e) by lra.
+      apply Rmult_lt_reg_r with (2 * e); [lra|]. field_simplify; [|lra]. nra. }
+    nra. }
+  assert (Hkey : u * u < u * (sinh u * cosh u)).
+  { destruct (Rdichotomy u 0 Hu) as [Hn|Hp].
+    - assert (G := grow (- u) ltac:(lra)). unfold sinh, cosh in *. rewrite Ropp_involutive in G. nra.
+    - assert (G := grow u Hp). nra. }
+  apply Rmult_lt_reg_r with (h * h); [nra|].
+  replace (w * (1 - h ^ 2) * (h * h)) with (u * h * (1 - h ^ 2)) by (unfold u; ring).
+  rewrite Hfix at 2. rewrite Hcs.
+  assert (Eh : h = sinh u / cosh u) by exact Hfix.
+  assert (E1 : u * h * / cosh u ^ 2 = (u * sinh u * / cosh u) * / cosh u ^ 2) by (rewrite Eh at 1; field; lra).
+  assert (E2 : 1 * (h * h) = (sinh u * sinh u) * / cosh u ^ 2) by (rewrite Eh; field; lra).
+  rewrite E1, E2. apply Rmult_lt_compat_r; [apply Rinv_0_lt_compat, pow_lt; lra|].
+  apply Rmult_lt_reg_r with (cosh u); [lra|].
+  replace (u * sinh u * / cosh u * cosh u) with (u * sinh u) by (field; lra).
+  set (s := sinh u) in *. set (k := cosh u) in *.
+  assert (Hs : 0 < u * s).
+  { assert (0 < u * u) by nra. nra. }
+  nra.
+Qed.
+
+(** ** V-7: factors below 1, each of them, do not make a product vanish *)
+Theorem factors_below_one (n : nat) :
+  prodR (fun k => 1 - / (INR k + 2) ^ 2) n = (INR n + 2) / (2 * (INR n + 1)).
+Proof.
+  induction n; [simpl; field|]. cbn [prodR]. rewrite IHn, S_INR. pose proof (pos_INR n). field. lra.
+Qed.
+
+Corollary factors_below_one_do_not_vanish (n : nat) :
+  / 2 < prodR (fun k => 1 - / (INR k + 2) ^ 2) n.
+Proof.
+  rewrite factors_below_one. pose proof (pos_INR n).
+  apply Rmult_lt_reg_r with (2 * (INR n + 1)); [lra|]. field_simplify; lra.
+Qed.
