@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -77,6 +78,11 @@ def test_without_a_library_it_says_how_to_get_it(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
     with pytest.raises(ImportError, match="jax_layer needs jax: pip install jax"):
         jax_layer(lambda: None)
+
+
+def test_the_adapters_are_at_hand_after_one_import() -> None:
+    code = "import tinygrad_rnn as tg; tg.check.torch_layer, tg.check.layer_tests"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 cell = tg.GRUCell(3, 4)
