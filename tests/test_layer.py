@@ -220,3 +220,19 @@ def test_misuse_is_explained() -> None:
         tg.check_layer(3, cell)
     with pytest.raises(ValueError, match="must have the shapes"):
         tg.check_layer(Layer(cell), cell, params={"W": np.ones(3)})
+
+
+def test_the_picture_has_a_line_for_each_wrong_gradient(tmp_path: Any) -> None:
+    def halved(g: dict[str, Any]) -> None:
+        g["W_h"] = g["W_h"] / 2
+
+    report = tg.check_layer(Layer(CELLS[0], halved), CELLS[0], budget="quick")
+    figure = report.plot()
+    figure.savefig(tmp_path / "errors.svg")
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels == report.culprits == ["W_h"]
+
+
+def test_there_is_no_picture_of_a_correct_layer() -> None:
+    with pytest.raises(ValueError, match="not refuted"):
+        tg.check_layer(Layer(CELLS[0]), CELLS[0], budget="quick").plot()
