@@ -13,6 +13,7 @@ from typing import Any
 from . import evidence
 from .catalogue import SYSTEMS, Theorem, load
 from .examples import EXAMPLES
+from .formal.registry import FORMAL
 
 LEVELS = ("tested", "certified", "proved")
 NOT_ASKED = {"verdict": "NOT CHECKED", "reason": "this level was not asked for"}
@@ -54,7 +55,11 @@ def _certified(theorem: Theorem, effort: Effort, seed: int) -> Entry:
 
 
 def _proved(theorem: Theorem, effort: Effort, seed: int) -> Entry:
-    return {"verdict": "NOT CHECKED", "coq": None, "reason": "no formal proof is registered"}
+    formal = FORMAL.get(theorem.id)
+    if formal is None:
+        return {"verdict": "NOT CHECKED", "coq": None, "reason": "no formal proof is registered"}
+    how = "Coq is run by `python -m tinygrad_rnn.proofs.formal audit`"
+    return {"verdict": "NOT CHECKED", "coq": list(formal.theorems), "reason": how}
 
 
 _CHECKS = {"tested": _tested, "certified": _certified, "proved": _proved}
