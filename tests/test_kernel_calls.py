@@ -104,12 +104,13 @@ WAYS = {
 def test_how_an_array_lies_in_memory_changes_nothing(make, way) -> None:
     cell = make(2, 3)
     data = floats(cell, 4, 3)
+    options = ({}, {"lengths": np.array([4, 2, 3])}, {"truncate": 2})
+    expected = [bptt(cell, **data, **option, method="kernel") for option in options]  # compiles
     kernels = [f for m in (rnn, gru, lstm) for f in (m._forward, m._backward)]
     kernels += [matmul._project, matmul._correlate]
     versions = [list(getattr(f, "signatures", ())) for f in kernels]
-    for options in ({}, {"lengths": np.array([4, 2, 3])}, {"truncate": 2}):
-        expected = bptt(cell, **data, **options, method="kernel")
-        assert_same(bptt(cell, **lift(WAYS[way], data), **options, method="kernel"), expected)
+    for option, right in zip(options, expected, strict=True):
+        assert_same(bptt(cell, **lift(WAYS[way], data), **option, method="kernel"), right)
     assert versions == [list(getattr(f, "signatures", ())) for f in kernels]  # nothing to compile
 
 
