@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.scalars import Ball, Undecided, ball, encloses, precision, rational
+from tinygrad_rnn.scalars import (
+    Ball,
+    Undecided,
+    ball,
+    encloses,
+    errors,
+    precision,
+    rational,
+    rounded,
+    values,
+)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 3.0]))
@@ -140,6 +150,14 @@ def test_floats_beside_fractions_are_refused_with_the_remedy(x: Any) -> None:
     with pytest.raises(TypeError, match=r"Convert x: tinygrad_rnn\.scalars\.rational"):
         tg.unroll(cell, params, x)
     tg.unroll(cell, params, rational(x))
+
+
+def test_floats_beside_rounded_numbers_are_rounded_numbers() -> None:
+    cell, x = tg.RNNCell(2, 3), np.random.default_rng(0).normal(size=(4, 2))
+    params = {name: rounded(p) for name, p in cell.init(0).items()}
+    captured, given = (tg.unroll(cell, params, a).outputs for a in (x, rounded(x)))
+    assert np.array_equal(values(captured), values(given))
+    assert np.array_equal(errors(captured), errors(given))
 
 
 def test_complex_numbers_beside_balls_are_refused() -> None:
