@@ -33,6 +33,7 @@ FIT = 1000  # shorter sequences cost what a call costs
 MB = 1e6
 ROADS: dict[str, Callable[..., Gradients]] = {
     "plain": partial(bptt, method="kernel"),
+    "checkpointed": partial(bptt, method="kernel", checkpoint="sqrt"),
 }
 MEMORY_TARGETS = {"checkpointed": 0.55}
 PROCESS = "from benchmarks.scaling import growth; growth({!r}, {!r}, {!r})"

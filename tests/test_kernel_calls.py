@@ -107,7 +107,7 @@ def test_how_an_array_lies_in_memory_changes_nothing(make, way) -> None:
     options = ({}, {"lengths": np.array([4, 2, 3])}, {"truncate": 2})
     expected = [bptt(cell, **data, **option, method="kernel") for option in options]  # compiles
     kernels = [f for m in (rnn, gru, lstm) for f in (m._forward, m._backward)]
-    kernels += [matmul._project, matmul._correlate]
+    kernels += [matmul._correlate]
     versions = [list(getattr(f, "signatures", ())) for f in kernels]
     for option, right in zip(options, expected, strict=True):
         assert_same(bptt(cell, **lift(WAYS[way], data), **option, method="kernel"), right)

@@ -50,6 +50,13 @@ def test_the_derivative_chosen_where_there_is_a_choice(f: Any, at: float, chosen
     assert np.isfinite(grad(grad(f))(at))
 
 
+@pytest.mark.parametrize("n", [2, 2.5, -1, 0, 0.0])
+def test_powers_keep_single_precision(n: float) -> None:
+    x = np.array([0.5, 2.0], np.float32)
+    assert jvp(lambda x: x**n, (x,), (x,))[1].dtype == np.float32
+    assert jvp(lambda x: jvp(lambda x: x**n, (x,), (x,))[1], (x,), (x,))[1].dtype == np.float32
+
+
 def test_a_power_of_zero_is_constant_everywhere() -> None:
     x = np.array([0.0, 1.0, np.inf])
     for zero in (0, 0.0, np.array(0.0), np.zeros(3)):
@@ -68,6 +75,7 @@ def test_the_exponent_has_a_derivative_at_zero() -> None:
     for a in (2.0, 2, np.array(2.0), np.float32(2)):
         assert grad(lambda x, a=a: a**x)(0.0) == np.log(2.0)
     assert grad(lambda x: np.float32(2) ** x)(np.float32(0)).dtype == np.float32
+    assert grad(lambda x: 0.0**x)(0.0) == 0
 
 
 def test_ties_go_to_the_first() -> None:

@@ -18,6 +18,8 @@ _HOMES = {
     "activations": "ACTIVATIONS Activation log_softmax logsumexp softmax",
     "cells": "GRUCell LSTMCell RNNCell",
     "recurrent": "Run bptt contributions unroll",
+    "stack": "Stack StackRun",
+    "chain": "Chain jacobian_chain",
     "losses": "binary_cross_entropy cross_entropy squared_error",
     "clip": "clip_by_norm clip_by_value clip_one_sided global_norm",
     "check": "LayerMap LayerReport certify check_backward check_gradients check_layer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -205,6 +206,15 @@ def check_shape(
         )
 
 
+def finite(a: Array) -> bool:
+    """Say whether all numbers of a float or complex array are finite."""
+    # A small sum of squares is finite if all are, and may overflow: then look at each.
+    if a.size < 2**13:
+        return math.isfinite(np.vdot(a, a).real) or bool(np.isfinite(a).all())
+    steps = max(1, 2**16 * len(a) // a.size)  # in parts, so that the answers take little memory
+    return all(np.isfinite(a[t : t + steps]).all() for t in range(0, len(a), steps))
+
+
 @cache
 def _system(dtype: np.dtype[Any]) -> str:
     """Return the name of the real numbers of ``dtype``, or "object"."""
@@ -244,7 +254,7 @@ def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
                 f"{first} is {system} but {name} is {own}: computing with both would change the "
                 f"precision silently. Cast one of them, e.g. {name} with .astype({system!r})."
             )
-        if not np.isfinite(a).all():
+        if not finite(a):
             at = tuple(int(k) for k in np.argwhere(~np.isfinite(a))[0])
             raise ValueError(f"{name} must be finite, got {a[at]} at index {at}.")
     return _floats_lifted(arrays, first, exact) if first and exact else arrays

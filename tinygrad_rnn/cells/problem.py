@@ -111,13 +111,13 @@ def pose(
     ), single
 
 
-def check_lengths(lengths: Array, problem: Problem, single: bool) -> Array:
+def check_lengths(lengths: Array, x: Array, single: bool) -> Array:
     """Refuse lengths that are not one integer from 0 to T for each sequence."""
-    T, N = problem.x.shape[:2]
+    T, N = x.shape[:2]
     lengths = _batched("lengths", lengths, ("N",), {"N": N}, single)
     if lengths.dtype.kind not in "iu" or (lengths < 0).any() or (lengths > T).any():
         raise ValueError(f"lengths must be integers from 0 to T = {T}, got {lengths}.")
-    return lengths
+    return lengths.astype(np.int64)
 
 
 def _array(a: Array) -> Array:

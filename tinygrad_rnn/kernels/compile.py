@@ -27,7 +27,7 @@ PLAIN = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
 BLOCK = 32  # rows that travel through time together: their buffers stay in cache
 GRAIN = 8  # blocks begin at multiples of it
-PARALLEL = 1e7  # multiplications below which a second thread costs more than it saves
+PARALLEL = 2e7  # multiplications below which a second thread costs more than it saves
 
 
 def kernel(f: Callable[..., Any]) -> Any:
@@ -75,11 +75,21 @@ def in_blocks(f: Callable[..., None], total: int, largest: int, work: float, *ar
     ``work`` is the number of multiplications in all of it.
     """
     workers = threads() if work > PARALLEL else 1
+    if workers == 1 and total <= largest:
+        return f(0, total, *args)
     size = min(largest, -(-total // (GRAIN * workers)) * GRAIN)
-    blocks = [(i, min(i + size, total)) for i in range(0, total, size or 1)]
-    if workers == 1 or len(blocks) == 1:
-        for start, stop in blocks:
+    blocks = [(i, min(i + size, total)) for i in range(0, total, size)]
+    tasks = iter(blocks)
+
+    def work_off() -> None:
+        for start, stop in tasks:
             f(start, stop, *args)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda block: f(*block, *args), blocks))
+
+    if workers == 1 or len(blocks) == 1:
+        return work_off()
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work_off) for _ in range(workers - 1)]
+        work_off()
+        for other in others:
+            other.result()  # raises what was raised there
+    return None

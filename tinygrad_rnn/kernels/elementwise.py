@@ -165,6 +165,20 @@ def tanh_and_slope(number: Any) -> Any:
 
 
 @loop
+def copy(a: Array, b: Array) -> None:
+    """Set a = b."""
+    for j in range(a.size):
+        a[j] = b[j]
+
+
+@loop
+def clear(a: Array) -> None:
+    """Set a = 0."""
+    for j in range(a.size):
+        a[j] = 0
+
+
+@loop
 def add(a: Array, b: Array) -> None:
     """Do a += b."""
     for j in range(a.size):

@@ -16,6 +16,8 @@ import numpy as np
 from tinygrad_rnn.kernels.compile import BLOCK, Array, in_blocks, kernel, loop
 from tinygrad_rnn.kernels.elementwise import (
     add,
+    clear,
+    copy,
     fold,
     fold_all,
     slope,
@@ -23,7 +25,15 @@ from tinygrad_rnn.kernels.elementwise import (
     tanh_and_slope,
     unfold,
 )
-from tinygrad_rnn.kernels.matmul import add_product, correlate, padded, panels, project
+from tinygrad_rnn.kernels.matmul import (
+    TALL,
+    add_product,
+    correlate,
+    padded,
+    panels,
+    project,
+    project_ahead,
+)
 
 MINIMAL, BEFORE, AFTER = range(3)
 VARIANTS = {"minimal": MINIMAL, "reset_before": BEFORE, "reset_after": AFTER}
@@ -54,18 +64,22 @@ def _mix(z: Array, a_c: Array, before: Array, h: Array) -> None:
 
 @kernel
 def _forward(
-    n0: int, n1: int, active: Array, variant: int, a: Array, W: Array, W_c: Array, s: Array,
-    h: Array,
+    n0: int, n1: int, active: Array, variant: int, x: Array, W_x: Array, b: Array, W: Array,
+    W_c: Array, a: Array, s: Array, h: Array,
 ) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h (T + 1, N, H) and leave in ``a`` and s what `_backward` needs."""
-    H = h.shape[2]
+    H, few = h.shape[2], n1 - n0 < TALL
+    if few:
+        project_ahead(n0, n1, x, W_x, b, a)
     z = 0 if variant == MINIMAL else H  # where z begins; c comes after it
     for t in range(a.shape[0]):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            h[t + 1, n] = h[t, n]
+            copy(h[t + 1, n], h[t, n])
         if end <= n0:
             continue
+        if not few:
+            project(x[t, n0:end], W_x, b, a[t, n0:end])
         add_product(h[t, n0:end], W, a[t, n0:end])
         if variant == AFTER:
             add_product(h[t, n0:end], W_c, s[t, n0:end])
@@ -118,19 +132,19 @@ def _d_reset_after(r: Array, d_c: Array, s: Array) -> None:
 
 @kernel
 def _backward(
-    n0: int, n1: int, active: Array, variant: int, a: Array, W: Array, W_c: Array, s: Array,
-    h: Array, d_h: Array, e: Array,
+    n0: int, n1: int, active: Array, variant: int, W_x: Array, W: Array, W_c: Array, a: Array,
+    s: Array, h: Array, d_h: Array, e: Array, d_x: Array,
 ) -> None:  # fmt: skip
-    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e from ∂L/∂h_T into ∂L/∂h_0."""
-    H = h.shape[2]
+    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e from ∂L/∂h_T into ∂L/∂h_0; fill ∂L/∂x."""
+    H, few, nothing = h.shape[2], n1 - n0 < TALL, e[0, :0]
     z = 0 if variant == MINIMAL else H
     d_s = np.empty((n1 - n0, e.shape[1]), e.dtype)
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            a[t, n] = 0
+            clear(a[t, n])
             if variant == AFTER:
-                s[t, n] = 0
+                clear(s[t, n])
         if end <= n0:
             continue
         for n in range(n0, end):
@@ -142,11 +156,16 @@ def _backward(
         if variant == AFTER:
             add_product(s[t, n0:end], W_c, e[n0:end])
         if variant == BEFORE:
-            d_s[:] = 0
+            for n in range(end - n0):
+                clear(d_s[n])
             add_product(a[t, n0:end, 2 * H :], W_c, d_s[: end - n0])
             for n in range(n0, end):
                 _d_reset_before(a[t, n, :H], h[t, n], d_s[n - n0, :H], e[n, :H])
         add_product(a[t, n0:end], W, e[n0:end])  # r and z; for `minimal` z and c
+        if not few:
+            project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+    if few:
+        project_ahead(n0, n1, a, W_x, nothing, d_x)
 
 
 def _recurrent(params: dict[str, Array], variant: str) -> tuple[Array, Array]:
@@ -163,27 +182,30 @@ def forward(
 
     Only the first ``active[t]`` sequences take step t; the others keep their state.
     """
-    T, N, _ = x.shape
+    T, N, D = x.shape
     W, W_c = _recurrent(params, variant)
     H, kind = len(W), VARIANTS[variant]
     wide = padded(H, x.dtype)
-    a = project(x, params["W_x"], params["b"], 2 * H + wide)
+    a = np.empty((T, N, padded(2 * H + wide, x.dtype)), x.dtype)  # room for c's panels
     s = np.zeros((0 if kind == MINIMAL else T, N, wide), x.dtype)
     if kind == AFTER:
         s[..., :H] = params["b_h"]
     states = np.empty((1, T + 1, N, H), x.dtype)
     states[:, 0] = state
-    work = T * N * params["W_h"].size
-    in_blocks(_forward, N, BLOCK, work, active, kind, a, panels(W), panels(W_c), s, *states)
+    work = T * N * (D + H) * params["W_x"].shape[1]
+    matrices = panels(params["W_x"]), params["b"], panels(W), panels(W_c)
+    in_blocks(_forward, N, BLOCK, work, active, kind, x, *matrices, a, s, *states)
     return states, (a, s)
 
 
 def backward(
     params: dict[str, Array], x: Array, states: Array, saved: tuple[Array, Array],
-    d_states: tuple[Array, ...], d_final: tuple[Array, ...], active: Array,
-    variant: str,
+    d_states: tuple[Array, ...], d_final: tuple[Array, ...], later: dict[str, Array],
+    active: Array, variant: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Return ∂L of every parameter, of x and of the initial state; what was saved is used up.
+
+    ``later`` is ∂L of every parameter through later steps than these, which it includes.
 
     ``d_states`` is ∂L/∂h_t, t = 1 … T, (T, N, H); what h_T gets besides is ``d_final``.
     """
@@ -192,20 +214,25 @@ def backward(
     H, kind, G = len(W), VARIANTS[variant], params["W_x"].shape[1]
     e = np.zeros((N, padded(H, x.dtype)), x.dtype)
     e[:, :H] = d_final[0]
-    work = T * N * params["W_h"].size
-    matrices = panels(W.T), panels(W_c.T)
-    in_blocks(_backward, N, BLOCK, work, active, kind, a, *matrices, s, h, *d_states, e)
-    gradients = {"W_x": correlate(x, a, G), "W_h": correlate(h[:-1], a, 2 * H)}
+    d_x = np.zeros((T, N, padded(D, x.dtype)), x.dtype)
+    work = T * N * (D + H) * G
+    matrices = panels(params["W_x"].T), panels(W.T), panels(W_c.T)
+    in_blocks(_backward, N, BLOCK, work, active, kind, *matrices, a, s, h, *d_states, e, d_x)
+    names = "W_x", "W_h", "b"
+    gates = [later[name][..., : 2 * H] for name in names]
+    candidate = [later[name][..., 2 * H :] for name in names]
+    sums = [*correlate(x, h[:-1], a, *gates)]
     if kind != MINIMAL:
-        candidate = (
-            correlate(s, a[..., 2 * H : 2 * H + e.shape[1]], H)
-            if kind == BEFORE
-            else correlate(h[:-1], s, H)
-        )
-        gradients["W_h"] = np.concatenate([gradients["W_h"], candidate[:H]], axis=1)
-    gradients["b"] = a.sum(axis=(0, 1))[:G]
+        d_c, nothing = a[..., 2 * H : 2 * H + e.shape[1]], x[..., :0]
+        if kind == BEFORE:
+            last = [*correlate(x, s, d_c, *candidate)]
+        else:
+            W_xc, W_hc, b_c = candidate
+            W_xc, _, b_c = correlate(x, nothing, d_c, W_xc, W_xc[:0], b_c)
+            W_hc, _, b_h = correlate(h[:-1], nothing, s, W_hc, W_hc[:0], later["b_h"])
+            last = [W_xc, W_hc, b_c]
+        sums = [np.concatenate(pair, axis=-1) for pair in zip(sums, last, strict=True)]
+    gradients = dict(zip(names, sums, strict=True))
     if kind == AFTER:
-        gradients["b_h"] = s.sum(axis=(0, 1))[:H]
-    gradients["x"] = project(a, params["W_x"].T, np.zeros(D, x.dtype), D)[..., :D]
-    gradients["state"] = (e[:, :H],)
-    return gradients
+        gradients["b_h"] = b_h
+    return {**gradients, "x": d_x[..., :D], "state": (e[:, :H],)}

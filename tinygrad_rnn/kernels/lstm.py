@@ -15,6 +15,8 @@ from tinygrad_rnn.kernels.compile import BLOCK, Array, in_blocks, kernel, loop
 from tinygrad_rnn.kernels.elementwise import (
     add,
     add_each,
+    clear,
+    copy,
     fold,
     fold_all,
     slope,
@@ -22,7 +24,16 @@ from tinygrad_rnn.kernels.elementwise import (
     tanh_and_slope,
     unfold,
 )
-from tinygrad_rnn.kernels.matmul import add_product, correlate, padded, panels, project
+from tinygrad_rnn.kernels.matmul import (
+    TALL,
+    add_product,
+    correlate,
+    padded,
+    panels,
+    project,
+    project_ahead,
+    stride,
+)
 
 
 @loop
@@ -43,17 +54,22 @@ def _output(a_o: Array, c: Array, h: Array) -> None:
 
 @kernel
 def _forward(
-    n0: int, n1: int, active: Array, a: Array, W: Array, w_c: Array, V: Array, V_o: Array,
-    h: Array, c: Array,
+    n0: int, n1: int, active: Array, x: Array, W_x: Array, b: Array, W: Array, w_c: Array,
+    V: Array, V_o: Array, a: Array, h: Array, c: Array,
 ) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h and c (T + 1, N, H) and leave in ``a`` what `_backward` needs."""
-    H = h.shape[2]
+    H, few = h.shape[2], n1 - n0 < TALL
+    if few:
+        project_ahead(n0, n1, x, W_x, b, a)
     for t in range(a.shape[0]):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            h[t + 1, n], c[t + 1, n] = h[t, n], c[t, n]
+            copy(h[t + 1, n], h[t, n])
+            copy(c[t + 1, n], c[t, n])
         if end <= n0:
             continue
+        if not few:
+            project(x[t, n0:end], W_x, b, a[t, n0:end])
         add_product(h[t, n0:end], W, a[t, n0:end])
         if V.size:
             add_product(c[t, n0:end], V, a[t, n0:end])
@@ -103,15 +119,18 @@ def _d_forget(f: Array, before: Array, d_c: Array) -> None:
 
 @kernel
 def _backward(
-    n0: int, n1: int, active: Array, a: Array, W: Array, w_c: Array, V: Array, V_o: Array,
-    c: Array, d_h: Array, d_c: Array, e_h: Array, e_c: Array,
+    n0: int, n1: int, active: Array, W_x: Array, W: Array, w_c: Array, V: Array, V_o: Array,
+    a: Array, c: Array, d_h: Array, d_c: Array, e_h: Array, e_c: Array, d_x: Array,
 ) -> None:  # fmt: skip
-    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e_h, e_c from ∂L/∂state_T into ∂L/∂state_0."""
-    H = c.shape[2]
+    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e_h, e_c from ∂L/∂state_T into ∂L/∂state_0.
+
+    Fill ∂L/∂x.
+    """
+    H, few, nothing = c.shape[2], n1 - n0 < TALL, e_h[0, :0]
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            a[t, n] = 0
+            clear(a[t, n])
         if end <= n0:
             continue
         for n in range(n0, end):
@@ -120,7 +139,7 @@ def _backward(
             if d_c.size:
                 add(from_c, d_c[t, n])
             _d_output(o, c[t + 1, n], from_h, from_c)
-            e_h[n] = 0
+            clear(e_h[n])
             if w_c.size:
                 add_each(from_c, o, w_c[2])
         if V.size:
@@ -135,6 +154,10 @@ def _backward(
         if V.size:
             add_product(a[t, n0:end], V, e_c[n0:end])  # its first 2H columns, i and f
         add_product(a[t, n0:end], W, e_h[n0:end])
+        if not few:
+            project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+    if few:
+        project_ahead(n0, n1, a, W_x, nothing, d_x)
 
 
 def _peepholes(params: dict[str, Array]) -> tuple[Array, Array, Array]:
@@ -152,45 +175,55 @@ def forward(
 
     Only the first ``active[t]`` sequences take step t; the others keep their state.
     """
-    T, N, _ = x.shape
+    T, N, D = x.shape
     H = len(params["W_h"])
-    a = project(x, params["W_x"], params["b"], 3 * H + padded(H, x.dtype))
+    wide = padded(3 * H + padded(H, x.dtype), x.dtype)  # room for the panels of the last gate
+    a = np.empty((T, N, wide), x.dtype)
     states = np.empty((2, T + 1, N, H), x.dtype)
     states[:, 0] = state
     w_c, V, V_o = _peepholes(params)
+    inputs = x, panels(params["W_x"]), params["b"]
     matrices = panels(params["W_h"]), w_c, panels(V), panels(V_o)
-    in_blocks(_forward, N, BLOCK, T * N * 4 * H * H, active, a, *matrices, *states)
+    work = T * N * 4 * H * (D + H)
+    in_blocks(_forward, N, BLOCK, work, active, *inputs, *matrices, a, *states)
     return states, (a,)
 
 
 def backward(
     params: dict[str, Array], x: Array, states: Array, saved: tuple[Array],
-    d_states: tuple[Array, ...], d_final: tuple[Array, ...], active: Array,
+    d_states: tuple[Array, ...], d_final: tuple[Array, ...], later: dict[str, Array],
+    active: Array,
 ) -> dict[str, Any]:  # fmt: skip
     """Return ∂L of every parameter, of x and of the initial state; what was saved is used up.
+
+    ``later`` is ∂L of every parameter through later steps than these, which it includes.
 
     ``d_states`` are ∂L/∂h_t and ∂L/∂c_t, t = 1 … T, (T, N, H), or for c no entries at all; what
     the final state gets besides them is ``d_final``.
     """
     (T, N, D), (h, c), (a,) = x.shape, states, saved
-    H, W_x = len(params["W_h"]), params["W_x"]
+    H = len(params["W_h"])
     w_c, V, V_o = _peepholes(params)
     e = np.zeros((2, N, padded(H, x.dtype)), x.dtype)
     e[:, :, :H] = d_final
-    matrices = panels(params["W_h"].T), w_c, panels(V.T), panels(V_o.T)
-    in_blocks(_backward, N, BLOCK, T * N * 4 * H * H, active, a, *matrices, c, *d_states, *e)
-    gradients = {
-        "W_x": correlate(x, a, 4 * H),
-        "W_h": correlate(h[:-1], a, 4 * H),
-        "b": a.sum(axis=(0, 1))[: 4 * H],
-    }
+    d_x = np.zeros((T, N, padded(D, x.dtype)), x.dtype)
+    matrices = (panels(m) for m in (params["W_x"].T, params["W_h"].T, V.T, V_o.T))
+    W_x, W, V, V_o = matrices
+    work = T * N * 4 * H * (D + H)
+    back = W_x, W, w_c, V, V_o
+    in_blocks(_backward, N, BLOCK, work, active, *back, a, c, *d_states, *e, d_x)
+    sums = correlate(x, h[:-1], a, later["W_x"], later["W_h"], later["b"])
+    gradients = dict(zip(("W_x", "W_h", "b"), sums, strict=True))
     if w_c.size:
-        i, f, _, o = (a[..., k * H : (k + 1) * H] for k in range(4))
-        pairs = (c[:-1], i), (c[:-1], f), (c[1:], o)
-        gradients["w_c"] = np.stack([(m * d).sum(axis=(0, 1)) for m, d in pairs])
+        gradients["w_c"] = later["w_c"].copy()
+        steps = stride(N)
+        for t in range((T - 1) // steps * steps, -1, -steps):
+            before, now = c[t : t + steps + 1][:-1], c[t + 1 : t + steps + 1]
+            for k, (m, gate) in enumerate(((before, 0), (before, 1), (now, 3))):
+                d = a[t : t + steps, :, gate * H : (gate + 1) * H]
+                gradients["w_c"][k] += (m * d).sum(axis=(0, 1))
     if V.size:
-        d_o = correlate(c[1:], a[..., 3 * H : 3 * H + e.shape[2]], H)
-        gradients["W_c"] = np.concatenate([correlate(c[:-1], a, 2 * H), d_o], axis=1)
-    gradients["x"] = project(a, W_x.T, np.zeros(D, x.dtype), D)[..., :D]
-    gradients["state"] = tuple(e[:, :, :H])
-    return gradients
+        wide = np.insert(later["W_c"], [2 * H] * H, 0, axis=1)  # nothing for g
+        before, now, _ = correlate(c[:-1], c[1:], a, wide, wide, later["b"])
+        gradients["W_c"] = np.concatenate([before[:, : 2 * H], now[:, 3 * H :]], axis=1)
+    return {**gradients, "x": d_x[..., :D], "state": tuple(e[:, :, :H])}

@@ -8,6 +8,7 @@ is summed depends on neither the tile it falls into nor the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ from tinygrad_rnn.kernels.compile import BLOCK, PLAIN, Array, in_blocks, kernel,
 WIDTH = 64
 TALL = 8 if binding.get_host_cpu_features().get("avx512f") else 4  # rows that fit in registers
 DEEP = 256  # terms of a long sum that are added up in one go: a panel of them stays in cache
+SIDE = 4  # panels that are arranged in one go
+
+
+def stride(N: int) -> int:
+    """Return how many steps of N sequences make a piece of a sum over time.
+
+    Sums over time are taken piece by piece, from the last one to the first. They may be interrupted
+    between two pieces: the later steps are the start of the sum over the earlier ones.
+    """
+    return max(1, DEEP // N)
 
 
 def padded(G: int, dtype: np.dtype[Any]) -> int:
@@ -30,12 +41,12 @@ def padded(G: int, dtype: np.dtype[Any]) -> int:
 
 def panels(B: Array) -> Array:
     """Arrange B (K, G) in panels (⌈G/w⌉, K, w) with w numbers in WIDTH bytes; zeros fill up."""
-    K, G = B.shape
+    (K, G), wide = B.shape, padded(B.shape[1], B.dtype)
+    if wide > G:
+        B, narrow = np.zeros((K, wide), B.dtype), B
+        B[:, :G] = narrow
     w = WIDTH // B.itemsize
-    P = padded(G, B.dtype) // w
-    wide = np.zeros((K, P * w), B.dtype)
-    wide[:, :G] = B
-    return np.ascontiguousarray(wide.reshape(K, P, w).swapaxes(0, 1))
+    return np.ascontiguousarray(B.reshape(K, wide // w, w).swapaxes(0, 1))
 
 
 def _tile(rows: int, width: int) -> Any:
@@ -117,8 +128,7 @@ else:
     _tall, _wide, _one = _tile(TALL, 1), _tile(1, 4), _tile(1, 1)
 
     @loop
-    def add_product(A: Array, B: Array, out: Array) -> None:
-        """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
+    def _add_product(A: Array, B: Array, out: Array) -> None:
         M, P = A.shape[0], B.shape[0]
         high = M - M % TALL
         for p in range(P):
@@ -130,55 +140,84 @@ else:
             for p in range(P - P % 4, P):
                 _one(A, i, B, p, out, p)
 
+    @loop
+    def add_product(A: Array, B: Array, out: Array) -> None:
+        """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
+        # A slice with a step has no layout that Numba knows: one version serves all arrays.
+        _add_product(A[::1], B[::1], out[::1])
+
+
+@loop
+def project(x: Array, W: Array, b: Array, out: Array) -> None:
+    """Write x (M, K) times the panels W, plus b on the left, to out (M, …)."""
+    for m in range(len(out)):
+        for j in range(b.size):
+            out[m, j] = b[j]
+        for j in range(b.size, out.shape[1]):
+            out[m, j] = 0
+    add_product(x, W, out)
+
+
+@loop
+def project_ahead(n0: int, n1: int, x: Array, W: Array, b: Array, out: Array) -> None:
+    """Project x (T, N, …) at all times: of a few sequences, whose rows at one time fill no tile."""
+    for n in range(n0, n1):
+        for t in range(0, len(x), BLOCK):
+            project(x[t : t + BLOCK, n], W, b, out[t : t + BLOCK, n])
+
+
+@loop
+def _arrange(A: Array, k: int, depth: int, first: int, tiles: Array) -> None:
+    """Copy rows k, … of A to the columns first, … of the tiles, counted through all of them."""
+    for i in range(A.shape[1] // TALL):
+        for m in range(depth):
+            for n in range(TALL):
+                tiles[first + i, m, n] = A[k + m, i * TALL + n]
+    for j in range(A.shape[1] - A.shape[1] % TALL, A.shape[1]):
+        for m in range(depth):
+            tiles[first + j // TALL, m, j % TALL] = A[k + m, j]
+
 
 @kernel
-def _project(n0: int, n1: int, A: Array, B: Array, b: Array, out: Array) -> None:
-    for n in range(n0, n1, BLOCK):
-        last = min(n + BLOCK, n1)
-        for m in range(n, last):
-            out[m, : b.size] = b
-            out[m, b.size :] = 0
-        add_product(A[n:last], B, out[n:last])
-
-
-def project(x: Array, W: Array, b: Array, width: int) -> Array:
-    """Return x W + b for x (T, N, …) in rows of at least ``width``, filled up by zeros."""
-    K, G = W.shape
-    out = np.empty((*x.shape[:2], padded(width, x.dtype)), x.dtype)
-    rows, columns = (array.reshape(-1, array.shape[2]) for array in (x, out))
-    in_blocks(_project, len(rows), len(rows), len(rows) * K * G, rows, panels(W), b, columns)
-    return out
-
-
-@kernel
-def _correlate(p0: int, p1: int, A: Array, B: Array, out: Array) -> None:
-    K, w = A.shape[1], WIDTH // A.itemsize
+def _correlate(p0: int, p1: int, long: int, A: Array, C: Array, B: Array, out: Array) -> None:
+    w = WIDTH // A.itemsize
+    split = -(-A.shape[1] // TALL)
     tiles = np.zeros((out.shape[0] // TALL, DEEP, TALL), A.dtype)
-    panel = np.empty((1, DEEP, w), A.dtype)
-    words, source = panel.view(np.int64), B.view(np.int64)  # fewer to copy
-    for k in range(0, A.shape[0], DEEP):
-        depth = min(DEEP, A.shape[0] - k)
-        for i in range(K // TALL):
+    ones = np.ones((1, DEEP), A.dtype)
+    some = np.empty((SIDE, DEEP, w), A.dtype)  # panels side by side, which B is read along
+    words, source = some.view(np.int64), B.view(np.int64)  # fewer to copy
+    parts = -(-long // DEEP)  # of each piece
+    for i in range(-(-len(B) // long) * parts - 1, -1, -1):
+        start = i // parts * long
+        k = start + i % parts * DEEP
+        depth = min(DEEP, start + long - k, len(B) - k)
+        _arrange(A, k, depth, 0, tiles)
+        _arrange(C, k, depth, split, tiles)
+        for p in range(p0, p1, SIDE):
+            count = min(SIDE, p1 - p)
             for m in range(depth):
-                for n in range(TALL):
-                    tiles[i, m, n] = A[k + m, i * TALL + n]
-        for j in range(K - K % TALL, K):
-            for m in range(depth):
-                tiles[K // TALL, m, j % TALL] = A[k + m, j]
-        for p in range(p0, p1):
-            for m in range(depth):
-                for n in range(WIDTH // 8):
-                    words[0, m, n] = source[k + m, p * (WIDTH // 8) + n]
+                for q in range(count):
+                    for n in range(WIDTH // 8):
+                        words[q, m, n] = source[k + m, (p + q) * (WIDTH // 8) + n]
             for i in range(len(tiles)):
-                place = out[i * TALL : (i + 1) * TALL, p * w : (p + 1) * w]
-                add_product(tiles[i].T, panel[:, :depth], place)
+                place = out[i * TALL : (i + 1) * TALL, p * w : (p + count) * w]
+                add_product(tiles[i].T, some[:count, :depth], place)
+            add_product(ones, some[:count, :depth], out[-1:, p * w : (p + count) * w])
 
 
-def correlate(A: Array, B: Array, G: int) -> Array:
-    """Return the sum of A_tnᵀ B_tn[:G] over t and n, for A (T, N, K) and B (T, N, …)."""
-    w = WIDTH // B.itemsize
-    P, K = -(-G // w), A.shape[2]
-    out = np.zeros((-(-K // TALL) * TALL, P * w), A.dtype)
-    rows = (np.ascontiguousarray(a).reshape(-1, a.shape[2]) for a in (A, B))
-    in_blocks(_correlate, P, P, A.size * G, *rows, out)
-    return np.ascontiguousarray(out[:K, :G])
+def correlate(A: Array, C: Array, B: Array, *starts: Array) -> Iterator[Array]:
+    """Add Σ A_tnᵀ B_tn, Σ C_tnᵀ B_tn and Σ B_tn over t and n to the starts: (·, G), (·, G), (G,).
+
+    Of the columns of A, C and B (T, N, …) those count that have a place there.
+    """
+    (T, N, _), G = B.shape, starts[2].size
+    rows = [np.ascontiguousarray(a).reshape(T * N, a.shape[2]) for a in (A, C, B)]
+    high, low = (-(-a.shape[2] // TALL) * TALL for a in (A, C))
+    wide = padded(G, B.dtype)
+    P = wide // (WIDTH // B.itemsize)
+    out = np.zeros((high + low + 1, wide), B.dtype)
+    sums = out[: len(starts[0]), :G], out[high : high + len(starts[1]), :G], out[-1, :G]
+    for total, start in zip(sums, starts, strict=True):
+        total[:] = start
+    in_blocks(_correlate, P, P, T * N * out.size, stride(N) * N, *rows, out)
+    return map(np.ascontiguousarray, sums)

@@ -11,8 +11,25 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.kernels.compile import BLOCK, Array, in_blocks, kernel, loop
-from tinygrad_rnn.kernels.elementwise import add, fold, slope, tanh, tanh_and_slope, unfold
-from tinygrad_rnn.kernels.matmul import add_product, correlate, padded, panels, project
+from tinygrad_rnn.kernels.elementwise import (
+    add,
+    clear,
+    copy,
+    fold,
+    slope,
+    tanh,
+    tanh_and_slope,
+    unfold,
+)
+from tinygrad_rnn.kernels.matmul import (
+    TALL,
+    add_product,
+    correlate,
+    padded,
+    panels,
+    project,
+    project_ahead,
+)
 
 TANH, SIGMOID, LINEAR = range(3)
 # The kind, and for those that are linear on both sides of 0 the slope on the left.
@@ -58,15 +75,20 @@ def _derive(kind: int, left: Any, d_h: Array, a: Array) -> None:
 
 @kernel
 def _forward(
-    n0: int, n1: int, active: Array, kind: int, left: Any, a: Array, W: Array, h: Array
-) -> None:
+    n0: int, n1: int, active: Array, kind: int, left: Any, x: Array, W_x: Array, b: Array,
+    W: Array, a: Array, h: Array,
+) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h (T + 1, N, H), and ``a`` with the preactivations."""
-    H = h.shape[2]
+    H, few = h.shape[2], n1 - n0 < TALL
+    if few:
+        project_ahead(n0, n1, x, W_x, b, a)
     for t in range(a.shape[0]):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            h[t + 1, n] = h[t, n]
+            copy(h[t + 1, n], h[t, n])
         if end > n0:
+            if not few:
+                project(x[t, n0:end], W_x, b, a[t, n0:end])
             add_product(h[t, n0:end], W, a[t, n0:end])
         for n in range(n0, end):
             _activate(kind, left, a[t, n, :H], h[t + 1, n])
@@ -74,20 +96,25 @@ def _forward(
 
 @kernel
 def _backward(
-    n0: int, n1: int, active: Array, kind: int, left: Any, a: Array, W: Array, d_h: Array, e: Array
-) -> None:
-    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e from ∂L/∂h_T into ∂L/∂h_0."""
-    H = d_h.shape[2]
+    n0: int, n1: int, active: Array, kind: int, left: Any, W_x: Array, W: Array, a: Array,
+    d_h: Array, e: Array, d_x: Array,
+) -> None:  # fmt: skip
+    """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e from ∂L/∂h_T into ∂L/∂h_0; fill ∂L/∂x."""
+    H, few, nothing = d_h.shape[2], n1 - n0 < TALL, e[0, :0]
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
-            a[t, n] = 0
+            clear(a[t, n])
         for n in range(n0, end):
             add(e[n, :H], d_h[t, n])
             _derive(kind, left, e[n, :H], a[t, n, :H])
-            e[n] = 0
+            clear(e[n])
         if end > n0:
             add_product(a[t, n0:end], W, e[n0:end])
+            if not few:
+                project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+    if few:
+        project_ahead(n0, n1, a, W_x, nothing, d_x)
 
 
 def forward(
@@ -97,24 +124,26 @@ def forward(
 
     Only the first ``active[t]`` sequences take step t; the others keep their state.
     """
-    T, N, _ = x.shape
+    T, N, D = x.shape
     H = len(params["W_h"])
     kind, left = ACTIVATIONS[activation]
-    a = project(x, params["W_x"], params["b"], H)
+    a = np.empty((T, N, padded(H, x.dtype)), x.dtype)
     states = np.empty((1, T + 1, N, H), x.dtype)
     states[:, 0] = state
-    W = panels(params["W_h"])
-    kind, left = kind, x.dtype.type(left)
-    in_blocks(_forward, N, BLOCK, T * N * H * H, active, kind, left, a, W, *states)
+    inputs = x, panels(params["W_x"]), params["b"], panels(params["W_h"])
+    work, left = T * N * (D + H) * H, x.dtype.type(left)
+    in_blocks(_forward, N, BLOCK, work, active, kind, left, *inputs, a, *states)
     return states, (a,)
 
 
 def backward(
     params: dict[str, Array], x: Array, states: Array, saved: tuple[Array],
-    d_states: tuple[Array, ...], d_final: tuple[Array, ...], active: Array,
-    activation: str,
+    d_states: tuple[Array, ...], d_final: tuple[Array, ...], later: dict[str, Array],
+    active: Array, activation: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Return ∂L of every parameter, of x and of the initial state; what was saved is used up.
+
+    ``later`` is ∂L of every parameter through later steps than these, which it includes.
 
     ``d_states`` is ∂L/∂h_t, t = 1 … T, (T, N, H); what h_T gets besides is ``d_final``.
     """
@@ -122,14 +151,9 @@ def backward(
     kind, left = ACTIVATIONS[activation]
     e = np.zeros((N, padded(H, x.dtype)), x.dtype)
     e[:, :H] = d_final[0]
-    W = panels(params["W_h"].T)
-    in_blocks(
-        _backward, N, BLOCK, T * N * H * H, active, kind, x.dtype.type(left), a, W, *d_states, e
-    )
-    return {
-        "W_x": correlate(x, a, H),
-        "W_h": correlate(h[:-1], a, H),
-        "b": a.sum(axis=(0, 1))[:H],
-        "x": project(a, params["W_x"].T, np.zeros(D, x.dtype), D)[..., :D],
-        "state": (e[:, :H],),
-    }
+    d_x = np.zeros((T, N, padded(D, x.dtype)), x.dtype)
+    back = panels(params["W_x"].T), panels(params["W_h"].T)
+    work, left = T * N * (D + H) * H, x.dtype.type(left)
+    in_blocks(_backward, N, BLOCK, work, active, kind, left, *back, a, *d_states, e, d_x)
+    W_x, W_h, b = correlate(x, h[:-1], a, later["W_x"], later["W_h"], later["b"])
+    return {"W_x": W_x, "W_h": W_h, "b": b, "x": d_x[..., :D], "state": (e[:, :H],)}

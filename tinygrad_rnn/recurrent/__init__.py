@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.cells.cell import Cell, Params, State, split
 from tinygrad_rnn.cells.problem import Gradients, Problem, check_lengths, pose, prepare
 from tinygrad_rnn.functions import Array
-from tinygrad_rnn.recurrent import by_kernel
+from tinygrad_rnn.recurrent import by_kernel, checkpointed
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,7 @@ def bptt(
     truncate: int | None = None,
     lengths: Array | None = None,
     d_state: tuple[Array | None, ...] | None = None,
+    checkpoint: int | str | None = None,
 ) -> Gradients:
     """Backpropagation through time: the gradient of L(h_1, …, h_T, state_T).
 
@@ -125,6 +127,11 @@ def bptt(
         step.
     d_state
         ∂L/∂state_T, a tuple of (N, H), where None means zero.
+    checkpoint
+        k keeps only the state before every k-th step and computes the others again, segment by
+        segment: memory for T/k + k steps instead of T, at the price of a second run; ``"sqrt"`` is
+        k = ⌈√T⌉. Kernels round k up to a multiple of ⌊256/N⌋, for N > 256 of 1, the steps by which
+        their sums advance. The result is the same bit for bit. None keeps all states.
 
     Returns
     -------
@@ -136,7 +143,8 @@ def bptt(
     ------
     ValueError
         For wrong shapes, missing or unknown parameters, NaN or infinities, an unknown method,
-        ``truncate`` or ``lengths`` out of range, and where there is no kernel.
+        ``truncate``, ``lengths`` or ``checkpoint`` out of range, ``checkpoint`` with ``truncate``,
+        and where there is no kernel.
     TypeError
         For integer arrays, a mixture of precisions or number systems, and Tensors.
 
@@ -159,17 +167,25 @@ def bptt(
     if truncate is not None and (not isinstance(truncate, (int, np.integer)) or truncate < 1):
         raise ValueError(f"truncate must be None or an integer ≥ 1, got {truncate!r}.")
     problem, single = pose(cell, params, x, d_outputs, state, d_state)
+    if lengths is not None:
+        lengths = check_lengths(lengths, problem.x, single)
     if method is None:
         method = _default(cell, (*problem.params.values(), problem.x, *problem.state))
     road = _ROADS[method]
-    if lengths is None:
+    if checkpoint is not None:
+        if truncate is not None:
+            raise ValueError(
+                "checkpoint saves memory in one sweep over all steps, truncate makes many short "
+                "ones: give one of them."
+            )
+        k = checkpointed.spacing(checkpoint, len(problem.x))
+        road = partial(_CHECKPOINTED[method], k)
+    if method == "kernel" and truncate is None:
+        gradients = road(problem, None, lengths)
+    elif lengths is None:
         gradients = road(problem, truncate)
     else:
-        lengths = check_lengths(lengths, problem, single)
-        if method == "kernel" and truncate is None:
-            gradients = by_kernel.gradients(problem, None, lengths)
-        else:
-            gradients = _by_length(road, problem, truncate, lengths)
+        gradients = _by_length(road, problem, truncate, lengths)
     if single:
         gradients["x"] = gradients["x"][:, 0]
         gradients["state"] = tuple(s[0] for s in gradients["state"])
@@ -356,7 +372,16 @@ def _kernel_trajectory(cell: Cell, params: Params, x: Array, state: State) -> St
 
 
 _TRAJECTORIES = {"tape": _trajectory, "kernel": _kernel_trajectory}
-_ROADS = {"tape": _tape, "chain": _chain, "kernel": by_kernel.gradients}
+_ROADS: dict[str, Callable[..., Gradients]] = {
+    "tape": _tape,
+    "chain": _chain,
+    "kernel": by_kernel.gradients,
+}
+_CHECKPOINTED: dict[str, Callable[..., Gradients]] = {
+    "tape": lambda k, problem, _: checkpointed.tape(problem, k, _trajectory),
+    "chain": lambda k, problem, _: checkpointed.chain(problem, k, _trajectory, _backward),
+    "kernel": lambda k, problem, _, lengths: checkpointed.kernel(problem, k, lengths),
+}
 
 
 def _check_method(method: str | None, methods: Mapping[str, Any]) -> None:

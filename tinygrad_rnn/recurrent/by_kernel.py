@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_rnn.autodiff import jvp, vjp
 from tinygrad_rnn.autodiff.tensor import Rule, Tensor, apply, raw
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
-from tinygrad_rnn.cells.cell import Cell, Params, State
+from tinygrad_rnn.cells.cell import Cell, Params, State, finite
 from tinygrad_rnn.cells.problem import Gradients, Problem
 from tinygrad_rnn.functions import Array
 
@@ -56,7 +56,7 @@ def _plain(a: Array) -> Array:
 
 
 def _warn(what: str, arrays: Any) -> None:
-    if not all(np.isfinite(a).all() for a in arrays):
+    if not all(map(finite, arrays)):
         warnings.warn(f"overflow encountered in {what}", RuntimeWarning, stacklevel=4)
 
 
@@ -69,7 +69,30 @@ def _forward(cell: Cell, params: Params, x: Array, state: State, active: Array) 
 
 
 def _all(x: Array) -> Array:
-    return np.full(x.shape[0], x.shape[1])
+    active = np.empty(x.shape[0], np.int64)
+    active.fill(x.shape[1])
+    return active
+
+
+def _zeros(params: Params) -> dict[str, Array]:
+    return {name: np.zeros(p.shape, p.dtype) for name, p in params.items()}
+
+
+def _ordered(problem: Problem, lengths: Array | None) -> tuple[Problem, Array, Any]:
+    """Put the longest sequences first: those under way at any time stand together.
+
+    Returns the problem with plain arrays, how many are under way at each step, and what puts the
+    sequences back into their places.
+    """
+    cell, params, x, state, d_outputs, d_state = problem
+    active, back = _all(x), slice(None)  # type: Array, Any
+    if lengths is not None:
+        order = np.argsort(-lengths, kind="stable")
+        active, back = np.searchsorted(-lengths[order], -np.arange(len(x))), np.argsort(order)
+        x, d_outputs = x[:, order], d_outputs[:, order]
+        state, d_state = (tuple(s[order] for s in part) for part in (state, d_state))
+    params, state = {name: _plain(p) for name, p in params.items()}, tuple(map(_plain, state))
+    return Problem(cell, params, _plain(x), state, _plain(d_outputs), d_state), active, back
 
 
 # ---- the trajectory, as one operation of the engine -------------------------------------------
@@ -103,7 +126,9 @@ def trajectory(cell: Cell, params: Params, x: Array, state: State, by_tape: Traj
         params, x, state, module, options, states, saved = run
         saved = tuple(a.copy() for a in saved)  # the sweep uses it up, and may not be the last
         g, zero = _plain(g), tuple(map(np.zeros_like, state))
-        d = module.backward(params, x, states, saved, g[:, 1:], zero, _all(x), *options)
+        d = module.backward(
+            params, x, states, saved, g[:, 1:], zero, _zeros(params), _all(x), *options
+        )
         initial = map(np.add, d["state"], g[:, 0])
         return (*(d[name] for name in names), d["x"], *initial)
 
@@ -118,28 +143,37 @@ def trajectory(cell: Cell, params: Params, x: Array, state: State, by_tape: Traj
 # ---- backpropagation through time -------------------------------------------------------------
 
 
-def gradients(problem: Problem, truncate: int | None, lengths: Array | None = None) -> Gradients:
-    """Run the kernels forward and backward."""
+def gradients(
+    problem: Problem,
+    truncate: int | None,
+    lengths: Array | None = None,
+    later: dict[str, Array] | None = None,
+) -> Gradients:
+    """Run the kernels forward and backward; the parameters' gradients begin with ``later``."""
     if truncate is not None and truncate < len(problem.x):
         return _windows(problem, truncate)
-    cell, params, x, state, d_outputs, d_state = problem
-    active = _all(x)
-    if lengths is not None:  # the longest first: those under way at any time stand together
-        order = np.argsort(-lengths, kind="stable")
-        active = np.searchsorted(-lengths[order], -np.arange(len(x)))
-        x, d_outputs = x[:, order], d_outputs[:, order]
-        state, d_state = (tuple(s[order] for s in part) for part in (state, d_state))
-    params = {name: _plain(p) for name, p in params.items()}
-    x, state = _plain(x), tuple(map(_plain, state))
+    (cell, params, x, state, d_outputs, d_state), active, back = _ordered(problem, lengths)
     module, options, states, saved = _forward(cell, params, x, state, active)
-    losses = [_plain(d_outputs), *[x[:0] for _ in state[1:]]]  # the loss sees h only
-    result: Gradients = module.backward(params, x, states, saved, losses, d_state, active, *options)
-    if lengths is not None:
-        back = np.argsort(order)
-        result["x"] = result["x"][:, back]
-        result["state"] = tuple(s[back] for s in result["state"])
+    losses = [d_outputs, *[x[:0] for _ in state[1:]]]  # the loss sees h only
+    result: Gradients = module.backward(
+        params, x, states, saved, losses, d_state, later or _zeros(params), active, *options
+    )
+    result["x"] = result["x"][:, back]
+    result["state"] = tuple(s[back] for s in result["state"])
     _warn("bptt", (*(result[name] for name in params), result["x"], *result["state"]))
     return result
+
+
+def final(problem: Problem, lengths: Array | None) -> State:
+    """Return the state after the last step."""
+    (cell, params, x, state, _, _), active, back = _ordered(problem, lengths)
+    return tuple(s[-1, back].copy() for s in _forward(cell, params, x, state, active)[2])
+
+
+def stride(N: int) -> int:
+    """Return the steps that the kernels' sums over time advance by; see `kernels.matmul`."""
+    steps: int = import_module("tinygrad_rnn.kernels.matmul").stride(N)
+    return steps
 
 
 def _windows(problem: Problem, k: int) -> Gradients:
