@@ -13,6 +13,7 @@ finite fields or balls with none.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
@@ -28,9 +29,18 @@ CHAPTERS = {
     "jacobians": "Step Jacobians",
     "bptt": "Back-propagation through time",
     "bounds": "Bounds on products of Jacobians",
+    "spectra": "Spectra of products",
     "vanishing": "Vanishing and exploding gradients",
-    "remedies": "Remedies",
+    "gates": "Gated cells",
+    "remedies": "Clipping and step sizes",
+    "initialisation": "Initialisation",
+    "numerics": "Floating point and differences",
 }
+LETTERS = {
+    "A": "activations", "L": "activations", "J": "jacobians", "C": "bptt", "B": "bounds",
+    "S": "spectra", "V": "vanishing", "G": "gates", "K": "remedies", "I": "initialisation",
+    "N": "numerics",
+}  # fmt: skip
 
 SYSTEMS = {
     "float": "float64",
@@ -83,7 +93,12 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Theorem:
-    """A theorem with everything its evidence needs."""
+    """A theorem with everything its evidence needs.
+
+    ``witness`` is the case on which a bound is known to be tightest; every search begins with it.
+    ``false_alarm`` is the probability that a true statistical claim fails on one case; such a claim
+    is tested and not certified.
+    """
 
     id: str
     title: str
@@ -97,6 +112,8 @@ class Theorem:
     systems: tuple[str, ...]
     necessity: tuple[Necessity, ...]
     sensitivity: tuple[Mistake, ...]
+    witness: Callable[[], Case] | None = None
+    false_alarm: float | None = None
 
 
 THEOREMS: dict[str, Theorem] = {}
@@ -114,6 +131,8 @@ def theorem(
     systems: tuple[str, ...],
     necessity: tuple[Necessity, ...] = (),
     sensitivity: tuple[Mistake, ...],
+    witness: Callable[[], Case] | None = None,
+    false_alarm: float | None = None,
 ) -> Callable[[Claim], Claim]:
     """Register the decorated claim as a theorem.
 
@@ -134,21 +153,20 @@ def theorem(
         arguments: a dict of arrays (drawn as floats that are exact in every system) and constants;
         an entry ``"family"`` is counted and not passed on.
     systems
-        The number systems in which the claim is certified with no tolerance.
+        The number systems in which the claim is certified with no tolerance; none for a
+        statistical claim.
     necessity, sensitivity
         See :class:`Necessity` and :class:`Mistake`.
+    witness, false_alarm
+        See :class:`Theorem`.
     """
-    chapter = {
-        "A": "activations", "L": "activations", "J": "jacobians", "C": "bptt", "B": "bounds",
-        "V": "vanishing", "K": "remedies",
-    }[id[0]]  # fmt: skip
 
     def register(claim: Claim) -> Claim:
         if id in THEOREMS:
             raise ValueError(f"Theorem {id} is registered twice.")
         THEOREMS[id] = Theorem(
-            id, title, chapter, cleandoc(statement), hypotheses, cleandoc(proof), sources,
-            claim, cases, systems, tuple(necessity), tuple(sensitivity),
+            id, title, LETTERS[id[0]], cleandoc(statement), hypotheses, cleandoc(proof), sources,
+            claim, cases, systems, tuple(necessity), tuple(sensitivity), witness, false_alarm,
         )  # fmt: skip
         return claim
 
@@ -156,7 +174,18 @@ def theorem(
 
 
 def load() -> dict[str, Theorem]:
-    """Import every chapter and return the registry, in the order of the chapters."""
-    for chapter in CHAPTERS:
-        importlib.import_module(f"{__package__}.{chapter}")
-    return THEOREMS
+    """Import every chapter and return the registry, in the order of the chapters.
+
+    A chapter is the modules of this package that its name begins: ``bounds``, ``bounds_entrywise``.
+    """
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.partition("_")[0] in CHAPTERS:
+            importlib.import_module(f"{__package__}.{module.name}")
+    chapters, letters = list(CHAPTERS), list(LETTERS)
+
+    def place(theorem: Theorem) -> tuple[int, int, int]:
+        letter, _, number = theorem.id.partition("-")
+        return chapters.index(theorem.chapter), letters.index(letter), int(number)
+
+    return {t.id: t for t in sorted(THEOREMS.values(), key=place)}

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings, target
+from hypothesis import HealthCheck, Phase, example, given, seed, settings, target
 
 from tinygrad_rnn import scalars
 
@@ -55,17 +55,18 @@ class Evidence:
     undecided: int = 0
     tightest: float | None = None
     tightest_at: str | None = None
+    tightest_case: str | None = None
     tightest_relation: str | None = None
     families: dict[str, int] = field(default_factory=dict)
     failure: str | None = None
     case: str | None = None
 
-    def saw(self, comparison: Comparison, ratio: float) -> None:
+    def saw(self, comparison: Comparison, ratio: float, case: Case) -> None:
         """Note how close a comparison came; a bound says more than the rounding of an equality."""
         bound, before = comparison.relation == "≤", self.tightest_relation == "≤"
         if self.tightest is None or (bound, ratio) > (before, self.tightest):
             self.tightest, self.tightest_at = ratio, comparison.label
-            self.tightest_relation = comparison.relation
+            self.tightest_relation, self.tightest_case = comparison.relation, repr(case)
 
 
 # ---- the number systems -------------------------------------------------------------------------
@@ -137,13 +138,12 @@ def decide(comparisons: Iterable[Comparison], system: str) -> None:
 
 
 def measure(
-    floats: Iterable[Comparison], bounded: Iterable[Comparison], found: Evidence
-) -> dict[str, float]:
+    floats: Iterable[Comparison], bounded: Iterable[Comparison]
+) -> Iterator[tuple[Comparison, float]]:
     """Compare floats with the tolerance that `Rounded` numbers derive; return each tightness.
 
     The tightness of lhs ≤ rhs is lhs/rhs; that of lhs = rhs is its error over its tolerance.
     """
-    tightness: dict[str, float] = {}
     for f, r in zip(floats, bounded, strict=True):
         lhs, rhs = np.broadcast_arrays(np.asarray(f.lhs, float), np.asarray(f.rhs, float))
         tolerance = np.broadcast_to(scalars.errors(r.lhs) + scalars.errors(r.rhs), lhs.shape)
@@ -159,9 +159,7 @@ def measure(
         over, under = (lhs, rhs) if f.relation == "≤" else (gap, tolerance)
         ratios = over[under > 0] / under[under > 0]
         if ratios.size:
-            tightness[f.label] = float(ratios.max())
-            found.saw(f, tightness[f.label])
-    return tightness
+            yield f, float(ratios.max())
 
 
 # ---- the levels ---------------------------------------------------------------------------------
@@ -209,6 +207,8 @@ def _search(
             found.examples += 1
             found.families[family] = found.families.get(family, 0) + 1
 
+    if theorem.witness:
+        search = example({**theorem.witness(), "family": "witness"})(search)
     try:
         search()
     except BaseException as error:
@@ -227,12 +227,16 @@ def tested(
     *,
     phases: tuple[Phase, ...] = SEARCH,
 ) -> Evidence:
-    """Test the claim on floats; CONSISTENT, REFUTED or INCONCLUSIVE."""
+    """Test the claim on floats, from the stored witness on; CONSISTENT, REFUTED or INCONCLUSIVE."""
 
     def check(case: Case, found: Evidence) -> None:
         floats = list(theorem.claim(**lifted(case, "float")))
         bounded = list(theorem.claim(**lifted(case, "rounded")))
-        for label, tightness in measure(floats, bounded, found).items():
+        largest: dict[str, float] = {}
+        for comparison, tightness in list(measure(floats, bounded)):
+            found.saw(comparison, tightness, case)
+            largest[comparison.label] = max(tightness, largest.get(comparison.label, 0.0))
+        for label, tightness in largest.items():
             if Phase.target in phases and np.isfinite(tightness):
                 target(tightness, label=label)
 

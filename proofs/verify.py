@@ -29,20 +29,26 @@ class Effort:
     tested: int
     certified: int
     mistakes: int
+    statistical: int
 
 
 PROFILES = {
-    "quick": Effort(tested=50, certified=20, mistakes=100),
-    "default": Effort(tested=160, certified=60, mistakes=200),
-    "deep": Effort(tested=5000, certified=2000, mistakes=2000),
+    "quick": Effort(tested=50, certified=20, mistakes=100, statistical=2),
+    "default": Effort(tested=160, certified=60, mistakes=200, statistical=4),
+    "deep": Effort(tested=5000, certified=2000, mistakes=2000, statistical=40),
 }
 
 
 def _tested(theorem: Theorem, effort: Effort, seed: int) -> Entry:
-    return asdict(evidence.tested(theorem, effort.tested, seed))
+    if theorem.false_alarm is None:
+        return asdict(evidence.tested(theorem, effort.tested, seed))
+    found = evidence.tested(theorem, effort.statistical, seed)
+    return {**asdict(found), "false_alarm": found.examples * theorem.false_alarm}
 
 
 def _certified(theorem: Theorem, effort: Effort, seed: int) -> Entry:
+    if theorem.false_alarm is not None:
+        return {"verdict": "NOT CHECKED", "reason": "statistical claims are tested, not certified"}
     found = {s: evidence.certified(theorem, s, effort.certified, seed) for s in theorem.systems}
     verdicts = {e.verdict for e in found.values()}
     verdict = next(v for v in ("REFUTED", "INCONCLUSIVE", "CERTIFIED") if v in verdicts)
