@@ -18,6 +18,7 @@ _HOMES = {
     "activations": "ACTIVATIONS Activation log_softmax logsumexp softmax",
     "cells": "GRUCell LSTMCell RNNCell",
     "recurrent": "Run bptt contributions unroll",
+    "recurrent.rtrl": "rtrl",
     "stack": "Stack StackRun",
     "chain": "Chain jacobian_chain",
     "losses": "binary_cross_entropy cross_entropy squared_error",
