@@ -25,10 +25,12 @@ from hypothesis import HealthCheck, Phase, example, given, seed, settings, targe
 
 from tinygrad_rnn import scalars
 
-from .catalogue import Case, Comparison, Mistake, Necessity, Theorem
+from .catalogue import Case, Comparison, Mistake, Necessity, Theorem, load
+from .reproduce import arrays, python, script
 
 EQUAL_BITS = 128
 MAX_BITS = 4096
+BINS = 20
 # Without Phase.explain, which traces every line, and without a database: a run depends on its seed.
 SEARCH = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
 FIRST_HIT = (Phase.generate,)
@@ -57,16 +59,25 @@ class Evidence:
     tightest_at: str | None = None
     tightest_case: str | None = None
     tightest_relation: str | None = None
+    tightest_arrays: dict[str, Any] = field(default_factory=dict)
+    ratios: dict[str, list[int]] = field(default_factory=dict)
     families: dict[str, int] = field(default_factory=dict)
     failure: str | None = None
     case: str | None = None
+    script: str | None = None
 
     def saw(self, comparison: Comparison, ratio: float, case: Case) -> None:
-        """Note how close a comparison came; a bound says more than the rounding of an equality."""
+        """Note how close a comparison came; a bound says more than the rounding of an equality.
+
+        ``ratios`` counts them in ``BINS`` bins from 0 to 1; the last holds what is larger, too.
+        """
+        bins = self.ratios.setdefault(comparison.relation, [0] * BINS)
+        bins[int(max(ratio, 0.0) * BINS) if ratio < 1 else BINS - 1] += 1
         bound, before = comparison.relation == "≤", self.tightest_relation == "≤"
         if self.tightest is None or (bound, ratio) > (before, self.tightest):
             self.tightest, self.tightest_at = ratio, comparison.label
-            self.tightest_relation, self.tightest_case = comparison.relation, repr(case)
+            self.tightest_relation, self.tightest_case = comparison.relation, python(case)
+            self.tightest_arrays = arrays(case)
 
 
 # ---- the number systems -------------------------------------------------------------------------
@@ -201,7 +212,7 @@ def _search(
         except scalars.Undecided:
             found.undecided += 1
         except Exception as error:
-            last[:] = [error, case]
+            last[:] = [error, case, found.examples]
             raise
         else:
             found.examples += 1
@@ -216,8 +227,48 @@ def _search(
             raise
         found.verdict = "REFUTED"
         found.failure = str(last[0]) if isinstance(last[0], Violated) else repr(last[0])
-        found.case = repr(last[1])
+        found.case = python(last[1])
+        found.script = script(theorem.id, system, last[1], last[2], found.failure)
     return found
+
+
+def _measured(theorem: Theorem, case: Case) -> list[tuple[Comparison, float]]:
+    floats = list(theorem.claim(**lifted(case, "float")))
+    bounded = list(theorem.claim(**lifted(case, "rounded")))
+    return list(measure(floats, bounded))
+
+
+def _decided(theorem: Theorem, case: Case, system: str, example: int) -> None:
+    def compute() -> None:
+        decide(theorem.claim(**lifted(case, system, example)), system)
+
+    if system == "ball":
+        scalars.ladder(compute, start=2 * EQUAL_BITS, limit=MAX_BITS)
+    else:
+        compute()
+
+
+def replay(id: str, system: str, case: Case, example: int = 0) -> None:
+    """Check theorem ``id`` on one case; ``example`` picks the random elements of a field.
+
+    >>> case = {"g": np.array([3.0]), "v": np.array([-2.0]), "θ": np.array(-1.0)}
+    >>> replay("K-4", "rational", case)  # which claims θ ≥ 0
+    Traceback (most recent call last):
+    tinygrad_rnn.proofs.evidence.Violated: g·c ≥ 0: 0 ≤ -3 is false
+
+    Raises
+    ------
+    Violated
+        If the claim is false on it, with the numbers.
+    Undecided
+        If balls overlap at every precision.
+    """
+    theorem = load()[id]
+    with np.errstate(all="ignore"):
+        if system == "float":
+            _measured(theorem, case)
+        else:
+            _decided(theorem, case, system, example)
 
 
 def tested(
@@ -230,10 +281,8 @@ def tested(
     """Test the claim on floats, from the stored witness on; CONSISTENT, REFUTED or INCONCLUSIVE."""
 
     def check(case: Case, found: Evidence) -> None:
-        floats = list(theorem.claim(**lifted(case, "float")))
-        bounded = list(theorem.claim(**lifted(case, "rounded")))
         largest: dict[str, float] = {}
-        for comparison, tightness in list(measure(floats, bounded)):
+        for comparison, tightness in _measured(theorem, case):
             found.saw(comparison, tightness, case)
             largest[comparison.label] = max(tightness, largest.get(comparison.label, 0.0))
         for label, tightness in largest.items():
@@ -257,13 +306,7 @@ def certified(
     """Check the claim with no tolerance; CERTIFIED, REFUTED or INCONCLUSIVE."""
 
     def check(case: Case, found: Evidence) -> None:
-        def compute() -> None:
-            decide(theorem.claim(**lifted(case, system, found.examples)), system)
-
-        if system == "ball":
-            scalars.ladder(compute, start=2 * EQUAL_BITS, limit=MAX_BITS)
-        else:
-            compute()
+        _decided(theorem, case, system, found.examples)
 
     found = _search(theorem, system, examples, seed_number, phases, check)
     if found.verdict != "REFUTED" and found.examples and not found.undecided:
