@@ -65,7 +65,8 @@ def _proved(theorem: Theorem, effort: Effort, seed: int) -> Entry:
     if formal is None:
         return {"verdict": "NOT CHECKED", "coq": None, "reason": "no formal proof is registered"}
     how = "Coq is run by `python -m tinygrad_rnn.proofs.formal audit`"
-    return {"verdict": "NOT CHECKED", "coq": list(formal.theorems), "reason": how}
+    coq = {"coq": list(formal.theorems), "gap": formal.gap}
+    return {"verdict": "NOT CHECKED", **coq, "reason": how}
 
 
 _CHECKS = {"tested": _tested, "certified": _certified, "proved": _proved}
@@ -79,6 +80,7 @@ def entry_of(theorem: Theorem) -> Entry:
         "chapter": theorem.chapter,
         "statement": theorem.statement,
         "hypotheses": list(theorem.hypotheses),
+        "proof": theorem.proof,
         "sources": list(theorem.sources),
         "levels": dict.fromkeys(LEVELS, INTERRUPTED),
         "necessity": [],
