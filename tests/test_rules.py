@@ -255,6 +255,8 @@ def test_linear_algebra_is_stacked(f: Any) -> None:
     g = quarters(rng, y)
     apart = [vjp(f, m)[1](h)[0] for m, h in zip(x, g, strict=True)]
     assert np.all(pullback(g)[0] == np.stack(apart))
+    apart = [jvp(f, (m,), (m,))[1] for m in x]
+    assert np.all(jvp(f, (x,), (x,))[1] == np.stack(apart))
 
 
 def test_linear_algebra_twice() -> None:

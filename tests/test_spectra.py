@@ -167,6 +167,19 @@ def test_the_bounds_hold_without_a_tolerance(cell, T, N, seed, gain, norm):
                     assert exact <= Ball(upper[t, n]).exp() or exact == 0
 
 
+@pytest.mark.parametrize("weight", [1e-250, 0.7, 1e250])
+def test_the_bounds_hold_after_many_sums(weight):
+    # One unit: both bounds are the norm itself, and only their rounding outwards separates them.
+    cell, T = RNNCell(1, 1, activation="identity"), 1000
+    params = {"W_x": np.zeros((1, 1)), "W_h": np.full((1, 1), weight), "b": np.zeros(1)}
+    chain = jacobian_chain(cell, params, np.zeros((T, 1)))
+    with precision(200):
+        exact = ball(np.arange(1, T + 1)) * Ball(weight).log()
+        assert np.all(ball(chain.lower) <= exact)
+        assert np.all(exact <= ball(chain.upper))
+        assert np.all(exact <= ball(chain.upper_global))
+
+
 def test_the_bounds_are_attained_by_a_rotation():
     cell = RNNCell(1, 2, activation="identity")
     params = {"W_x": np.zeros((1, 2)), "W_h": 2 * np.array([[0.6, 0.8], [-0.8, 0.6]])}
