@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.kernels.compile import PARALLEL, Array, kernel, loop, threads
+from tinygrad_rnn.kernels.elementwise import copy
 from tinygrad_rnn.kernels.matmul import add_product, padded, panels
 from tinygrad_rnn.kernels.rnn import ACTIVATIONS, _derive
 
@@ -82,7 +83,8 @@ def _products(J: Array, P: Array, exponent: Array, squares: Array, panel: Array)
             _multiply(J[t, n], before, panel, after)
             square = _sum_of_squares(after, columns)
             if not LOW <= square <= HIGH:
-                scaled[:] = J[t, n]
+                for i in range(S):
+                    copy(scaled[i], J[t, n, i])
                 d = _exponent(scaled)
                 _scale(scaled, -d)
                 _multiply(scaled, before, panel, after)
@@ -148,7 +150,7 @@ def _times_weights(i: int, t: int, before: Array, W_h: Array, W: Array, after: A
         add_product(before, W, after)
     else:
         for k in range(min(len(after), len(W_h) - i)):
-            after[k, : len(W_h)] = W_h[i + k]
+            copy(after[k, : len(W_h)], W_h[i + k])
 
 
 @kernel
@@ -164,7 +166,7 @@ def _rnn_rows(
         _times_weights(i, t, before, W_h, W, after)
         square = _times_slopes(after, slopes[t], columns)
         if not LOW <= square <= HIGH:
-            scaled[0] = slopes[t]
+            copy(scaled[0], slopes[t])
             d = _exponent(scaled)
             _scale(scaled, -d)
             _times_weights(i, t, before, W_h, W, after)
@@ -178,7 +180,8 @@ def _rnn_rows(
         squares[t], exponent[t] = square, e
         before, after = after, before
     if T % 2 == 0:
-        P[:] = before
+        for k in range(len(P)):
+            copy(P[k], before[k])
 
 
 def rnn_product(W_h: Array, slopes: Array) -> tuple[Array, Array, Array]:
@@ -237,7 +240,7 @@ def _triangular_product(A: Array, R: Array, exponent: Array, row: Array) -> None
                     row[0, j] += factor * term[j]
         d = _exponent(row)
         _scale(row, -d)
-        R[i] = row[0]
+        copy(R[i], row[0])
         exponent[i] = top + d if np.any(row != 0) else ZERO
 
 
@@ -304,18 +307,19 @@ def _qr_steps(
     tau, w, largest = np.empty(S), np.empty(S), np.empty(S)
     for t in range(B):
         for n in range(N):
-            wide[:, :S] = Q[n]
+            for i in range(S):
+                copy(wide[i, :S], Q[n, i])
             _multiply(J[t, n], wide, panel, product)
             # With the small rows last, Householder's method keeps their relative accuracy.
             for i in range(S):
                 largest[i] = np.abs(product[i]).max()
             order = np.argsort(-largest)
             for i in range(S):
-                A[i] = product[order[i], :S]
+                copy(A[i], product[order[i], :S])
             _qr(A, U, tau, w)
             for i in range(S):
                 log_r[n, i] += np.log(A[i, i])
-                Q[n, order[i]] = U[i]
+                copy(Q[n, order[i]], U[i])
             if R.size:
                 _triangular_product(A, R[n], exponent[n], row)
 
@@ -371,10 +375,10 @@ def log_singular_values(R: Array, exponent: Array) -> Array:
                     R[i, k] = cosine * (x - s * tau * s * y)
                     R[j, k] = cosine * (y + tau * x)
                 for r in (i, j):
-                    row[0] = R[r]
+                    copy(row[0], R[r])
                     d = _exponent(row)
                     _scale(row, -d)
-                    R[r] = row[0]
+                    copy(R[r], row[0])
                     exponent[r] = exponent[r] + d if np.any(row != 0) else ZERO
     logs = np.empty(S)
     for i in range(S):

@@ -21,8 +21,10 @@ Array = Any
 
 # error_model: a division that may raise is a branch, and a loop with branches is not vectorised.
 # fastmath: a·b + c may become one operation and the sign of a zero is free. Nothing here assumes
-# that NaN and infinity do not occur, and nothing reorders a sum.
-OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+# that NaN and infinity do not occur, and nothing reorders a sum. Nobody calls a kernel from C.
+OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "no_cfunc_wrapper": True}
+# A part of a kernel is not called from Python.
+PART: Any = {**OPTIONS, "no_cpython_wrapper": True}
 PLAIN = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
 BLOCK = 32  # rows that travel through time together: their buffers stay in cache
@@ -40,7 +42,7 @@ def kernel(f: Callable[..., Any]) -> Any:
 
 def loop(f: Callable[..., Any]) -> Any:
     """Compile ``f`` as a part of the kernels that call it."""
-    return register_jitable(**OPTIONS)(f)
+    return register_jitable(**PART)(f)
 
 
 def scalar(make: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -58,7 +60,7 @@ def scalar(make: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def choose(x: Any) -> Any:
         return compiled[x]
 
-    overload(function, jit_options=OPTIONS)(choose)
+    overload(function, jit_options=PART)(choose)
     return function
 
 
