@@ -17,28 +17,15 @@ from hypothesis import strategies as st
 from tinygrad_rnn.clip import clip_by_norm, clip_one_sided, global_norm
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
+from .clipping import Tree, flat, tree, with_rational_norm
 from .norms import larger
 from .strategies import Draw, dyadics, scaled
 
 Array = Any
-Tree = dict[str, Array]
 Clip = Callable[[Tree, Any], Tree]
 
 
 # ---- K-1 ----------------------------------------------------------------------------------------
-
-
-@st.composite
-def _with_rational_norm(draw: Draw, n: int) -> tuple[Array, float]:
-    """Draw g = s (2p, |p|² − 1), whose norm s (|p|² + 1) is rational, and its norm."""
-    p = draw(dyadics(n - 1)) * draw(st.sampled_from((1.0, 8.0, 1024.0)))
-    scale = draw(st.sampled_from((-4.0, 1 / 16, 1.0)))
-    return scale * np.append(2 * p, p @ p - 1), abs(scale) * (p @ p + 1)
-
-
-def _tree(flat: Array, cut: int) -> Tree:
-    """Share the entries out among two arrays, either of which may be empty."""
-    return {"W_h": flat[:cut].reshape(1, cut), "b": flat[cut:]}
 
 
 @st.composite
@@ -51,8 +38,8 @@ def _gradients(draw: Draw, system: str) -> Case:
     n = draw(st.integers(1, 5))
     families = ["inside", "on the sphere", "outside", "zero"]
     family = draw(st.sampled_from(families if system == "rational" else [*families, "irrational"]))
-    g, norm = draw(_with_rational_norm(n))
-    h, _ = draw(_with_rational_norm(n))
+    g, norm = draw(with_rational_norm(n))
+    h, _ = draw(with_rational_norm(n))
     θ = norm * {"inside": 2.0, "outside": 0.25}.get(family, 1.0)
     if family == "zero":
         g = 0 * g
@@ -64,8 +51,8 @@ def _gradients(draw: Draw, system: str) -> Case:
     v = scaled(draw(dyadics(n))[None], θ * (0.875 if system == "ball" else 1))[0]
     cut = draw(st.integers(0, n))
     return {
-        "g": _tree(g, cut),
-        "h": _tree(h, cut),
+        "g": tree(g, cut),
+        "h": tree(h, cut),
         "v": v,
         "θ": np.array(θ),
         "family": family,
@@ -150,25 +137,22 @@ w)·((g − h) − (u − w)) ≥ 0, so ‖u − w‖² ≤ (u − w)·(g − h)
             _in_the_norm(lambda norm: norm * norm),
         ),
     ),
+    witness=lambda: _three_four(v=np.array([3.0, 4.0]), θ=np.array(5.0)),
 )
 def _projection_onto_the_ball(
     g: Tree, h: Tree, v: Array, θ: Any, clip: Clip | None = None
 ) -> Iterator[Comparison]:
     clip = clip or clip_by_norm
     clipped = clip(g, θ[()])
-    a, b = _flat(g), _flat(h)
-    u, w = _flat(clipped), _flat(clip(h, θ[()]))
+    a, b = flat(g), flat(h)
+    u, w = flat(clipped), flat(clip(h, θ[()]))
     # ‖u‖ = min(‖g‖, θ) in squares: the claim needs no root, and so no formula of the library.
     yield equal("‖u‖² = min(‖g‖², θ²)", u @ u, -larger(-(a @ a), -(θ * θ)))
     yield equal("u is a multiple of g", np.outer(u, a), np.outer(a, u))
     yield at_most("which is not negative", 0 * θ, u @ a)
-    yield equal("u(u) = u", _flat(clip(clipped, θ[()])), u)
+    yield equal("u(u) = u", flat(clip(clipped, θ[()])), u)
     yield at_most("(g − u)·(v − u) ≤ 0", (a - u) @ (v - u), 0 * θ)
     yield at_most("‖u(g) − u(h)‖² ≤ ‖g − h‖²", (u - w) @ (u - w), (a - b) @ (a - b))
-
-
-def _flat(tree: Tree) -> Array:
-    return np.concatenate([a.ravel() for a in tree.values()])
 
 
 # ---- K-4 ----------------------------------------------------------------------------------------
@@ -226,6 +210,7 @@ An entry −|gᵢ| ≤ 0 ≤ θ is left as it is. Where cᵢ = gᵢ the term (g�
             lambda right: lambda g, θ: np.where(g > θ, 0 * g, g),
         ),
     ),
+    witness=lambda: _one_entry(g=2.0, v=1.0),
 )
 def _one_sided(g: Array, v: Array, θ: Any) -> Iterator[Comparison]:
     c = clip_one_sided(g, θ[()])

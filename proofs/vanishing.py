@@ -14,83 +14,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygrad_rnn.activations import ACTIVATIONS
 from tinygrad_rnn.cells import RNNCell
-from tinygrad_rnn.recurrent import bptt, contributions, unroll
+from tinygrad_rnn.recurrent import bptt, contributions
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
+from .contracting import immediate_inputs, network, networks, steady
 from .mistakes import NO_DIAGONAL, PRIME, sees_late_state
 from .norms import frobenius_squared, largest
-from .strategies import RNN_ACTIVATIONS, Draw, dyadics, matrices, sizes
+from .strategies import Draw
 
 Array = Any
-
-
-# ---- networks whose steps contract, or expand, by a known factor --------------------------------
-
-
-def _norm_bound(W: Array) -> float:
-    """Bound ‖W‖₂² by ‖W‖_F² and by ‖W‖₁ ‖W‖_∞, exactly on small multiples of 1/16."""
-    A = np.abs(W)
-    return float(min((A * A).sum(), A.sum(axis=0).max() * A.sum(axis=1).max()))
-
-
-@st.composite
-def _networks(draw: Draw, system: str) -> Case:
-    """An RNN, one sequence, a loss of its last output alone, and q with γ‖W_h‖₂ ≤ q.
-
-    W_h is scaled by a power of two, so that the bound on its norm that can be computed exactly lies
-    in (1/2, 1] times q/γ, or is zero. In balls no preactivation is exactly zero, where f' would be
-    γ and the bound an equation of irrational numbers: b has multiples of 1/16 moved by 2⁻¹⁵.
-    """
-    n = draw(sizes())
-    cell = RNNCell(n["D"], n["H"], draw(st.sampled_from(RNN_ACTIVATIONS[system])))
-    γ = float(ACTIVATIONS[cell.activation].lipschitz)
-    family, W_h = draw(matrices(n["H"]))
-    q = draw(st.sampled_from((0.25, 0.5, 0.75, 0.9375, 1.5)))
-    if bound := _norm_bound(W_h):
-        W_h = W_h * 2.0 ** np.floor(np.log2(q / γ / np.sqrt(bound)))
-    gain = draw(st.sampled_from((0.25, 1.0, 8.0)))
-    d_outputs = np.zeros((n["T"], n["H"]))
-    d_outputs[-1] = draw(dyadics(n["H"]))
-    return {
-        "cell": cell,
-        "params": {
-            "W_x": draw(dyadics((n["D"], n["H"]))) * gain,
-            "W_h": W_h,
-            "b": draw(dyadics(n["H"])) * gain + (2.0**-15 if system == "ball" else 0),
-        },
-        "x": draw(dyadics((n["T"], n["D"]))),
-        "state": (draw(st.sampled_from((0.0, 1.0))) * draw(dyadics(n["H"], 1.0)),),
-        "d_outputs": d_outputs,
-        "γ": np.array(γ),
-        "q": np.array(q),
-        "family": family,
-    }
-
-
-def _network(**changed: Any) -> Case:
-    """h_t = h_{t−1} W_h + x_t (1, 1), three steps, where ‖W_h‖₂ = 4 but every eigenvalue is 0."""
-    return {
-        "cell": RNNCell(1, 2, "identity"),
-        "params": {
-            "W_x": np.ones((1, 2)),
-            "W_h": np.array([[2.0, 2.0], [-2.0, -2.0]]),
-            "b": np.zeros(2),
-        },
-        "x": np.ones((3, 1)),
-        "state": (np.array([1.0, 0.0]),),
-        "d_outputs": np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]),
-        "γ": np.array(1.0),
-        "q": np.array(4.0),
-        **changed,
-    }
-
-
-def _immediate_inputs(cell: Any, params: Any, x: Array, state: Any) -> dict[str, Array]:
-    """Return what multiplies each parameter at each step: h_{t−1}, x_t and 1, as rows."""
-    h = unroll(cell, params, x, state).states[0]
-    return {"W_h": h[:-1], "W_x": x, "b": 1 + 0 * x[:, :1]}
 
 
 HYPOTHESES = (
@@ -103,9 +36,9 @@ HYPOTHESES = (
 def _without_each(**also: Any) -> tuple[Necessity, ...]:
     late = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     return (
-        Necessity("γ ≥ sup |f'|", lambda: _network(γ=np.array(0.25), q=np.array(1.0), **also)),
-        Necessity("q ≥ γ‖W_h‖₂", lambda: _network(q=np.array(0.25), **also)),
-        Necessity("the last output alone", lambda: _network(d_outputs=late, **also)),
+        Necessity("γ ≥ sup |f'|", lambda: network(γ=np.array(0.25), q=np.array(1.0), **also)),
+        Necessity("q ≥ γ‖W_h‖₂", lambda: network(q=np.array(0.25), **also)),
+        Necessity("the last output alone", lambda: network(d_outputs=late, **also)),
     )
 
 
@@ -125,7 +58,7 @@ $h_{t-1}$.""",
 is h_{t−1}, x_t or 1. It has rank one, so its Frobenius norm is ‖u‖ ‖δ J_T ⋯ J_{t+1} D_t‖, and
 ‖J_i‖ ≤ γ‖W_h‖ ≤ q, ‖D_t‖ ≤ γ.""",
     sources=("S0-1", "S0-2", "S1-29", "S4-4", "Pascanu, Mikolov & Bengio 2013"),
-    cases=_networks,
+    cases=networks,
     systems=("rational", "ball"),
     necessity=_without_each(),
     sensitivity=(
@@ -133,6 +66,7 @@ is h_{t−1}, x_t or 1. It has rank one, so its Frobenius norm is ‖u‖ ‖δ 
         PRIME,
         Mistake("h_t for h_{t−1} in ∂⁺", "tinygrad_rnn.cells.RNNCell.local", sees_late_state),
     ),
+    witness=steady,
 )
 def _terms_decay(
     cell: Any, params: Any, x: Array, state: Any, d_outputs: Array, γ: Any, q: Any
@@ -140,7 +74,7 @@ def _terms_decay(
     terms = contributions(cell, params, x, d_outputs, state)
     powers = np.array([q[()] ** (2 * k) for k in reversed(range(len(x)))])  # q^2k, k = T − t
     δ = d_outputs[-1]
-    for name, u in _immediate_inputs(cell, params, x, state).items():
+    for name, u in immediate_inputs(cell, params, x, state).items():
         lhs = np.array([frobenius_squared(term) for term in terms[name]])
         rhs = γ * γ * (δ @ δ) * (u * u).sum(axis=1) * powers
         yield at_most(f"‖term of {name}‖² ≤ (γ ‖δ‖ ‖u‖ qᵏ)²", lhs, rhs)
@@ -153,7 +87,7 @@ def _terms_decay(
 def _networks_and_sums(draw: Draw, system: str) -> Case:
     """A network as for V-1, and a scalar one: 0 ≤ w < 1, two steps or more."""
     w = draw(st.integers(0, 15)) / 16
-    case = draw(_networks(system))
+    case = draw(networks(system))
     return {**case, "w": np.array(w), "steps": draw(st.sampled_from((2, 3, 4, 9)))}
 
 
@@ -180,9 +114,9 @@ their limit, which is 1/(1 − w)² since T w^{T−1} → 0. The second bound ad
     cases=_networks_and_sums,
     systems=("rational", "ball"),
     necessity=(
-        Necessity("0 ≤ w", lambda: _network(**_sum(w=-0.5, steps=3))),
-        Necessity("w < 1", lambda: _network(**_sum(w=1.5, steps=4))),
-        Necessity("T ≥ 2", lambda: _network(**_sum(steps=1))),
+        Necessity("0 ≤ w", lambda: network(**_sum(w=-0.5, steps=3))),
+        Necessity("w < 1", lambda: network(**_sum(w=1.5, steps=4))),
+        Necessity("T ≥ 2", lambda: network(**_sum(steps=1))),
         *_without_each(**_sum()),
     ),
     sensitivity=(
@@ -214,6 +148,7 @@ their limit, which is 1/(1 − w)² since T w^{T−1} → 0. The second bound ad
             ),
         ),
     ),
+    witness=lambda: {**steady(), **_sum(w=0.0, steps=2)},
 )
 def _gradient_stays(
     w: Any,
@@ -244,7 +179,7 @@ def _gradient_stays(
 
     gradient = bptt(cell, params, x, d_outputs, state)
     δ, series = d_outputs[-1], sum(q**k for k in range(len(x)))
-    for name, u in _immediate_inputs(cell, params, x, state).items():
+    for name, u in immediate_inputs(cell, params, x, state).items():
         rhs = γ * γ * (δ @ δ) * largest((u * u).sum(axis=1)) * series * series
         yield at_most(
             f"‖∂L/∂{name}‖² ≤ (γ ‖δ‖ max‖u‖ Σqᵏ)²", frobenius_squared(gradient[name]), rhs
