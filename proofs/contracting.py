@@ -24,14 +24,14 @@ def _norm_bound(W: Array) -> float:
 
 
 @st.composite
-def networks(draw: Draw, system: str) -> Case:
+def networks(draw: Draw, /, system: str, **tops: int) -> Case:
     """An RNN, one sequence, a loss of its last output alone, and q with γ‖W_h‖₂ ≤ q.
 
     W_h is scaled by a power of two, so that the bound on its norm that can be computed exactly lies
     in (1/2, 1] times q/γ, or is zero. In balls no preactivation is exactly zero, where f' would be
     γ and the bound an equation of irrational numbers: b has multiples of 1/16 moved by 2⁻¹⁵.
     """
-    n = draw(sizes())
+    n = draw(sizes(**tops))
     cell = RNNCell(n["D"], n["H"], draw(st.sampled_from(RNN_ACTIVATIONS[system])))
     γ = float(ACTIVATIONS[cell.activation].lipschitz)
     family, W_h = draw(matrices(n["H"]))
