@@ -293,7 +293,7 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     astype: unary(lambda x: x.astype(object)),
     getitem: indexed(),
     arrays._scatter: scattered(),
-    arrays._join: joined(lambda xs, axis: arrays.join(axis, *xs)),
+    arrays.concatenate: joined(lambda xs, axis: arrays.join(axis, *xs)),
     np.concatenate: joined(np.concatenate, flat=True),
     np.stack: joined(np.stack, same=True),
     np.hstack: stacked(np.hstack, ((2,), (3,)), ((), ()), ((2, 1), (2, 3))),

@@ -6,6 +6,8 @@ import contextlib
 import doctest
 import io
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -47,3 +49,18 @@ def test_pages(page: Path) -> None:
 def test_links(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+LISTED = """
+from tinygrad_rnn.autodiff.tensor import COMPOSED, CONSTANT, RULES, public_name
+for table in ({*RULES, *COMPOSED}, CONSTANT):
+    print(*sorted(n for n in map(public_name, table) if n.startswith("np.")))
+"""
+
+
+def test_the_list_of_functions_is_complete() -> None:
+    # In a process of its own: examples teach the engine more functions.
+    answer = subprocess.check_output([sys.executable, "-c", LISTED], text=True)
+    page = (ROOT / "docs/functions.md").read_text(encoding="utf-8")
+    listed = [re.findall(r"`(np\.[\w.]+)`", part) for part in page.split("computed on the values")]
+    assert listed == [line.split() for line in answer.splitlines()]

@@ -184,7 +184,7 @@ def test_what_does_not_depend_has_derivative_zero() -> None:
     [lambda x: x, lambda x: {"loss": x[0]}, lambda x: (x[0],), lambda x: None, lambda x: ()],
 )
 def test_a_gradient_is_of_a_scalar(result: Any) -> None:
-    with pytest.raises(ValueError, match="grad needs a function that returns a scalar, got shape"):
+    with pytest.raises(ValueError, match=r"grad needs a scalar, got (shape|None)"):
         grad(result)(np.ones(2))
 
 
@@ -194,12 +194,12 @@ def test_a_jacobian_is_of_one_array(result: Any) -> None:
         jacobian(result)(np.ones(2))
 
 
-@pytest.mark.parametrize("argnums", [1, -2, (0, 1), np.int64(1)])
+@pytest.mark.parametrize("argnums", [1, -2, (0, 1), np.int64(1), "x"])
 @pytest.mark.parametrize("transform", [grad, jacobian])
 def test_argnums_are_in_range(transform: Any, argnums: Any) -> None:
     if transform is jacobian and isinstance(argnums, tuple):
         argnums = argnums[1]
-    with pytest.raises(ValueError, match=r"argnums=.*called with 1 arguments"):
+    with pytest.raises(ValueError, match="argnums must be positions among 1 arguments"):
         transform(np.sum, argnums)(np.ones(2))
 
 

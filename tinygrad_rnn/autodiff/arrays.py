@@ -88,7 +88,7 @@ rule(getitem, (lambda t, y, x, index: t[index],),
 # ---- joining -----------------------------------------------------------------------------------
 
 
-def _join(axis: int, *arrays: Array) -> Array:
+def concatenate(axis: int, *arrays: Array) -> Array:
     return np.concatenate(arrays, axis)
 
 
@@ -101,7 +101,7 @@ def _join_pull(g: Array, y: Array, axis: int, *arrays: Array) -> list[Any]:
     return [None, *np.split(g, np.cumsum([a.shape[axis] for a in arrays])[:-1], axis)]
 
 
-join = rule(_join, _join_push, _join_pull)
+join = rule(concatenate, _join_push, _join_pull)
 
 
 @composed(np.concatenate)

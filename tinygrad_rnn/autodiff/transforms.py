@@ -58,8 +58,8 @@ def _like(tree: Any, pattern: Any, what: str) -> list[Array]:
 
 def _of_chosen(f: Function, argnums: Sequence[int], args: Any, keywords: Any) -> Function:
     """Return ``f`` as a function of the chosen arguments alone."""
-    if any(not -len(args) <= i < len(args) for i in argnums):
-        raise ValueError(f"argnums={argnums} is out of range: called with {len(args)} arguments.")
+    if any(i not in range(-len(args), len(args)) for i in argnums):
+        raise ValueError(f"argnums must be positions among {len(args)} arguments, got {argnums}.")
 
     def of_chosen(*chosen: Any) -> Any:
         full = list(args)
@@ -116,6 +116,8 @@ def jvp(f: Function, args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     >>> float(dy)
     2.0
     """
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"jvp takes tuples: jvp(f, (x,), (t,)); got args = {type(args).__name__}.")
     moved = _like(tuple(tangents), tuple(args), "tangent")
     record = _Record(f, args, {})
     return record.value, record.push(moved)
@@ -136,14 +138,13 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
 
     def value_and_gradient(*args: Any, **keywords: Any) -> tuple[Any, Any]:
-        of_chosen = _of_chosen(f, numbers, args, keywords)
-        chosen = tuple(args[i] for i in numbers)
+        of_chosen, chosen = _of_chosen(f, numbers, args, keywords), tuple(args[i] for i in numbers)
         record = _Record(of_chosen, chosen, {})
         shapes = record.rebuild(list(map(np.shape, record.plain)))
         if shapes != () or not record.plain:
+            got = f"shape {shapes}" if record.plain else "None (is a return missing?)"
             raise ValueError(
-                f"grad needs a function that returns a scalar, got shape {shapes}. Sum it to a "
-                "loss, or use tg.vjp or tg.jacobian."
+                f"grad needs a scalar, got {got}. Sum it to a loss, or use tg.vjp or tg.jacobian."
             )
         gradient = flatten(chosen)[1](record.pull([np.ones_like(record.value)], release=True))
         return record.value, gradient[0] if isinstance(argnums, (int, np.integer)) else gradient
@@ -208,9 +209,8 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
             unit.flat[i] = 1
             rows.append(flatten(pullback(unit))[0])
             unit.flat[i] = 0
-        blocks = (
-            zip(*rows, strict=True) if rows else [[np.zeros((0, *np.shape(x)))] for x in leaves]
-        )
+        nothing = [[np.zeros((0, *np.shape(x)))] for x in leaves]
+        blocks = zip(*rows, strict=True) if rows else nothing
         shapes = [value.shape + np.shape(x) for x in leaves]
         return rebuild([np.reshape(np.stack(b), s) for b, s in zip(blocks, shapes, strict=True)])
 
@@ -242,10 +242,10 @@ def checkpoint(f: Function) -> Function:
     True
     """
 
-    def checkpointed(*args: Any) -> Any:
+    def checkpointed(*args: Any, **kw: Any) -> Any:
         leaves, rebuild_args = flatten(args)
         places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
-        of_tensors = _of_chosen(lambda *full: f(*rebuild_args(full)), places, leaves, {})
+        of_tensors = _of_chosen(lambda *full: f(*rebuild_args(full), **kw), places, leaves, {})
         layout: list[Any] = []  # filled while f runs: the shapes of its results and their tree
 
         def vector(*xs: Any) -> Array:

@@ -129,6 +129,8 @@ class Cell(ABC):
 
         Raises
         ------
+        TypeError
+            If ``params`` is no dict.
         ValueError
             Saying which parameter, what was expected and what came.
 
@@ -140,6 +142,8 @@ class Cell(ABC):
         Traceback (most recent call last):
         ValueError: W_h must have shape (H, H) = (4, 4), got (3, 4). Did you pass W_x?
         """
+        if not isinstance(params, Mapping):
+            raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}.")
         expected, got = list(self.layout), list(params)
         if set(expected) != set(got):
             raise ValueError(
