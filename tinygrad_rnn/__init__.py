@@ -22,7 +22,9 @@ _HOMES = {
     "stack": "Stack StackRun",
     "chain": "Chain jacobian_chain",
     "losses": "binary_cross_entropy cross_entropy squared_error",
+    "init": "",
     "clip": "clip_by_norm clip_by_value clip_one_sided global_norm",
+    "optim": "Adam SGD",
     "check": "LayerMap LayerReport certify check_backward check_gradients check_layer",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -211,14 +211,14 @@ def _root(square: Any) -> Any:
     return root
 
 
-def _number(threshold: Any) -> Any:
-    """Return the threshold as one finite number."""
-    θ = np.asarray(threshold, dtype=object)[()]
-    if isinstance(θ, (np.ndarray, str, NoneType)):
-        raise TypeError(f"threshold must be one number, got {threshold!r}.")
-    if isinstance(θ, (float, np.floating)) and not math.isfinite(θ):
-        raise ValueError(f"threshold must be finite, got {θ}.")
-    return θ
+def _number(value: Any, name: str = "threshold") -> Any:
+    """Return the value as one finite number."""
+    one = np.asarray(value, dtype=object)[()]
+    if isinstance(one, (np.ndarray, str, NoneType)):
+        raise TypeError(f"{name} must be one number, got {value!r}.")
+    if isinstance(one, (float, np.floating)) and not math.isfinite(one):
+        raise ValueError(f"{name} must be finite, got {one}.")
+    return one
 
 
 def _positive(θ: Any) -> Any:
