@@ -8,6 +8,7 @@ that it multiplies are rational numbers, and the exponentials of its logarithms 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ def chain_of(cell: Any, params: Any, x: Array, state: Any) -> tuple[Any, Array]:
     weights = {name: floats(p) for name, p in params.items()}
     chain = tg.jacobian_chain(cell, weights, floats(x), tuple(floats(s) for s in state), norm=2)
     return chain, scalars.rational(np.concatenate([J for _, J in chain._steps.jacobians()]))
+
+
+def exact_product(chain: Any) -> Array:
+    """Return the library's P_T = mantissa · 2^exponent as rationals, (N, S, S)."""
+    power = np.array([Fraction(2) ** int(e) for e in np.ravel(chain.exponent)])
+    return scalars.rational(chain.mantissa) * power[:, None, None]
 
 
 def exp(log: Any) -> Any:
