@@ -122,20 +122,20 @@ every run and in every batch.""",
 is exact. Write z = n ln 2 − ρ; the computed n is the integer nearest to z/ln 2, up to the error of
 the product by 1/ln 2, so |ρ| ≤ R, little more than (ln 2)/2. n·HIGH is exact because HIGH has few
 bits. So is n·HIGH − z for n ≥ 1: it is at most 1/2, and a multiple of the last bit of HIGH or of
-that of z > 1/4, which are at least 2^(−p) and 2^(−p−1). So r = (n·HIGH − z) + n·LOW differs from
-ρ by at most n|HIGH + LOW − ln 2| + nu|LOW| + half an ulp of r, and not at all if n = 0. p = r + r²P(r), with
-Horner's rule for P, differs from e^r − 1 by the rounding of each of its operations, the rounding of
-its coefficients 1/k!, and the rest of the Taylor series, |r|^(d+1) e^|r|/(d+1)!. What underflows
-in r² or later is below |r|√η: either |r| < √η, and r² < |r|√η, or η ≤ |r|√η. Then e = 2^(−n)(1 + p)
-is rounded in 1 + p, and m = 2^(−n)p + (2^(−n) − 1) in the second term if n ≥ p, and in the sum.
-f is a rational function of e and m of a few operations. Each of them turns relative errors a, b of
-its operands into a + b + ab, (a − b)/(1 + b), or a weighted mean, and adds its own rounding, at
-most half an ulp. These bounds are functions of r and n alone. Balls enclose them over boxes that
-cover |r| ≤ R for each n < 6, and over 0 ≤ 2^(−n) ≤ 2⁻⁶ for the others; the largest value over all
-boxes is less than c. Where e < u is subnormal, 1 + e and 1 − e round to 1, so that f̂ is e or 4e
-exactly, and e itself is off by at most half an η more; beyond z = LAST the kernel returns e = η,
-where e^(−z) < 2η. A subnormal m/(2 + m) adds half an η. An entry of a matrix product is summed in
-one order, whatever the batch and its division among threads.""",
+that of z > 1/4, which are at least 2^(−p) and 2^(−p−1). So r = (n·HIGH − z) + n·LOW differs from ρ
+by at most n|HIGH + LOW − ln 2| + nu|LOW| + half an ulp of r, and not at all if n = 0. p = r +
+r²P(r), with Horner's rule for P, differs from e^r − 1 by the rounding of each of its operations,
+the rounding of its coefficients 1/k!, and the rest of the Taylor series, |r|^(d+1) e^|r|/(d+1)!.
+What underflows in r² or later is below |r|√η: either |r| < √η, and r² < |r|√η, or η ≤ |r|√η. Then e
+= 2^(−n)(1 + p) is rounded in 1 + p, and m = 2^(−n)p + (2^(−n) − 1) in the second term if n ≥ p, and
+in the sum. f is a rational function of e and m of a few operations. Each of them turns relative
+errors a, b of its operands into a + b + ab, (a − b)/(1 + b), or a weighted mean, and adds its own
+rounding, at most half an ulp. These bounds are functions of r and n alone. Balls enclose them over
+boxes that cover |r| ≤ R for each n < 6, and over 0 ≤ 2^(−n) ≤ 2⁻⁶ for the others; the largest value
+over all boxes is less than c. Where e < u is subnormal, 1 + e and 1 − e round to 1, so that f̂ is e
+or 4e exactly, and e itself is off by at most half an η more; beyond z = LAST the kernel returns e =
+η, where e^(−z) < 2η. A subnormal m/(2 + m) adds half an η. An entry of a matrix product is summed
+in one order, whatever the batch and its division among threads.""",
     sources=("Higham 2002", "Johansson 2017"),
     cases=_runs,
     systems=("ball",),
