@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -80,7 +82,7 @@ def complaints(entry: Entry) -> list[str]:
         **{f"certified over {k}": v for k, v in certified.get("systems", {}).items()},
     }.items():
         if level["verdict"] == "REFUTED":
-            lines.append(f"{entry['id']} {name}: {level['failure']}\n    on {level['case']}")
+            lines.append(f"{entry['id']} {name}: {level['failure']}")
         elif level["verdict"] == "INCONCLUSIVE":
             lines.append(
                 f"{entry['id']} {name}: {level['undecided']} cases undecided, "
@@ -95,6 +97,26 @@ def complaints(entry: Entry) -> list[str]:
         if s["caught_by"] is None:
             lines.append(f"{entry['id']}: did not catch the planted mistake {s['mistake']!r}.")
     return lines
+
+
+def script(entry: Entry) -> str | None:
+    """Return the program that shows a refutation again, where it can be with no tolerance."""
+    certified = entry["levels"]["certified"]
+    found = (*certified.get("systems", {}).values(), entry["levels"]["tested"])
+    return next((level["script"] for level in found if level["verdict"] == "REFUTED"), None)
+
+
+def save_scripts(report: Entry, folder: Path) -> Iterator[str]:
+    """Write the program of every refuted theorem into ``folder`` and say where it is."""
+    for entry in report["theorems"]:
+        if (text := script(entry)) is not None:
+            path = folder / f"refuted-{entry['id']}.py"
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                yield f"Cannot write {path}: {error.strerror}."
+            else:
+                yield f"Saved {path}, which shows the refutation of {entry['id']} again."
 
 
 def conclusion(report: Entry) -> str:
@@ -120,16 +142,6 @@ def _many(things: list[Any], name: str) -> str:
 
 def show(report: Entry, console: Console) -> None:
     """Print the whole report."""
-    console.print(table(report))
-    console.print()
-    for entry in report["theorems"]:
-        for line in complaints(entry):
-            console.print(line, style="yellow", highlight=False, markup=False)
-    for example in report["examples"]:
-        if example["verdict"] not in ("CERTIFIED", "CONSISTENT"):
-            console.print(f"{example['id']}: {example['detail']}", style="yellow", markup=False)
-    for reason, ids in _unchecked(report).items():
-        console.print(f"{', '.join(ids)} not checked: {reason}.", style="bright_black")
     console.print(conclusion(report), highlight=False, markup=False)
 
 

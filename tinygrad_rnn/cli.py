@@ -1,4 +1,4 @@
-"""The command line: ``verify`` checks the theory, ``check`` anybody's recurrent layer."""
+"""The command line: ``verify`` and ``cite`` the theory, ``check`` anybody's recurrent layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 import tinygrad_rnn
 
@@ -26,6 +33,13 @@ class Profile(StrEnum):
     quick = "quick"
     default = "default"
     deep = "deep"
+
+
+class Format(StrEnum):
+    """What ``cite`` prints."""
+
+    text = "text"
+    bibtex = "bibtex"
 
 
 class CellName(StrEnum):
@@ -83,21 +97,29 @@ def verify(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
+    ] = None,
 ) -> None:
     """Check the theorems of the lecture notes and their worked examples.
 
     Exit status: 0 if nothing is refuted, 1 if something is, 2 for bad usage, 130 after Ctrl-C,
-    which leaves the report of what was finished.
+    which leaves the report of what was finished. A refuted theorem leaves a program that shows it
+    again, beside the JSON report or in the current directory.
     """
     proofs = importlib.import_module("tinygrad_rnn.proofs.verify")
+    reader = importlib.import_module("tinygrad_rnn.proofs.report")
     ids = _chosen("--only", only, [*proofs.load(), *proofs.EXAMPLES])
     levels = _chosen("--level", level, proofs.LEVELS)
-    _write(proofs.blank(ids, profile.value, seed), json_file)  # fails before the work, if at all
+    unfinished = proofs.blank(ids, profile.value, seed)
+    _write(unfinished, json_file, html_file)  # fails before the work, if at all
     console = Console()
     columns = (
         TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left:"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
+    # A theorem may take minutes: the speed is that of the whole run, not of the last 30 seconds.
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=86400) as bar:
         task = bar.add_task("verifying", total=len(ids))
         report = proofs.verify(
             ids,
@@ -106,25 +128,30 @@ def verify(
             seed,
             progress=lambda finished: bar.update(task, advance=1, description=finished),
         )
-    _write(report, json_file)
-    importlib.import_module("tinygrad_rnn.proofs.report").show(report, console)
+    _write(report, json_file, html_file)
+    reader.show(report, console)
+    for line in reader.save_scripts(report, (json_file or Path("report")).parent):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if report["interrupted"]:
         raise typer.Exit(130)
     if "REFUTED" in proofs.verdicts(report):
         raise typer.Exit(1)
 
 
-def _write(report: dict[str, Any], path: Path | None) -> None:
-    if path is None:
-        return
-    text = json.dumps(
-        _plain({"version": tinygrad_rnn.__version__, **report}), indent=1, ensure_ascii=False
-    )
+def _write(report: dict[str, Any], json_file: Path | None, html_file: Path | None) -> None:
+    whole = {"version": tinygrad_rnn.__version__, **report}
+    if json_file is not None:
+        _save("--json", json_file, json.dumps(_plain(whole), indent=1, ensure_ascii=False) + "\n")
+    if html_file is not None:
+        _save("--html", html_file, importlib.import_module("tinygrad_rnn.proofs.page").html(whole))
+
+
+def _save(option: str, path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise typer.BadParameter(
-            f"cannot write {path}: {error.strerror}.", param_hint="--json"
+            f"cannot write {path}: {error.strerror}.", param_hint=option
         ) from None
 
 
@@ -135,6 +162,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and value - value != 0 else value
+
+
+@app.command()
+def cite(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The theorems to cite.")],
+    format: Annotated[Format, typer.Option(help="For readers, or for LaTeX.")] = Format.text,
+) -> None:
+    """Print how to cite theorems and their sources."""
+    theorems = importlib.import_module("tinygrad_rnn.proofs.catalogue").load()
+    chosen = [theorems[id] for id in _chosen("ID", ids, list(theorems))]
+    bibliography = importlib.import_module("tinygrad_rnn.proofs.bibliography")
+    typer.echo(bibliography.cite(chosen, format.value))
 
 
 @app.command()

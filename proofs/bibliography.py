@@ -1,0 +1,251 @@
+"""The literature that theorems name, and how to cite a theorem with its sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinygrad_rnn import __version__
+
+from .catalogue import Theorem
+
+TITLE = "tinygrad_rnn: the gradient theory of recurrent networks, executable"
+AUTHORS = "The tinygrad_rnn authors"
+FORMULA = re.compile(r"S[0-4]-\d+")
+OWN = "derived here"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A publication: its BibTeX key and kind, and its fields by their BibTeX names."""
+
+    key: str
+    kind: str
+    author: str
+    title: str
+    year: int
+    fields: dict[str, str]
+
+    def bibtex(self) -> str:
+        """Return the BibTeX entry."""
+        return _entry(
+            self.kind,
+            self.key,
+            {
+                "author": self.author.replace(", ", " and "),
+                "title": f"{{{self.title}}}",  # keeps its capitals
+                **self.fields,
+                "year": str(self.year),
+            },
+        )
+
+    def text(self) -> str:
+        """Return the reference as a line of text."""
+        where = [
+            self.fields[name]
+            for name in ("journal", "booktitle", "publisher", "school", "howpublished")
+            if name in self.fields
+        ]
+        volume, number = self.fields.get("volume"), self.fields.get("number")
+        if volume:
+            where[-1] += f" {volume}" + (f"({number})" if number else "")
+        pages = f", {self.fields['pages'].replace('--', '–')}" if "pages" in self.fields else ""
+        doi = f" doi:{self.fields['doi']}" if "doi" in self.fields else ""
+        return f"{self.author} ({self.year}). {self.title}. {', '.join(where)}{pages}.{doi}"
+
+
+def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    inside = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+    return f"@{kind}{{{key},\n{inside}}}".replace("&", r"\&")
+
+
+def _article(key: str, year: int, author: str, title: str, journal: str, **more: str) -> Work:
+    return Work(key, "article", author, title, year, {"journal": journal, **more})
+
+
+def _paper(key: str, year: int, author: str, title: str, booktitle: str, **more: str) -> Work:
+    return Work(key, "inproceedings", author, title, year, {"booktitle": booktitle, **more})
+
+
+def _book(key: str, year: int, author: str, title: str, publisher: str, **more: str) -> Work:
+    return Work(key, "book", author, title, year, {"publisher": publisher, **more})
+
+
+WORKS: dict[str, Work] = {
+    "Arjovsky, Shah & Bengio 2016": _paper(
+        "arjovsky2016", 2016, "Martin Arjovsky, Amar Shah, Yoshua Bengio",
+        "Unitary evolution recurrent neural networks",
+        "Proceedings of the 33rd International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research", volume="48", pages="1120--1128",
+    ),
+    "Bengio, Simard & Frasconi 1994": _article(
+        "bengio1994", 1994, "Yoshua Bengio, Patrice Simard, Paolo Frasconi",
+        "Learning long-term dependencies with gradient descent is difficult",
+        "IEEE Transactions on Neural Networks", volume="5", number="2", pages="157--166",
+        doi="10.1109/72.279181",
+    ),
+    "Bonassi, Farina & Scattolini 2021": _article(
+        "bonassi2021", 2021, "Fabio Bonassi, Marcello Farina, Riccardo Scattolini",
+        "On the stability properties of Gated Recurrent Units neural networks",
+        "Systems & Control Letters", volume="157", pages="105049",
+        doi="10.1016/j.sysconle.2021.105049",
+    ),
+    "Chen, Pennington & Schoenholz 2018": _paper(
+        "chen2018", 2018, "Minmin Chen, Jeffrey Pennington, Samuel S. Schoenholz",
+        "Dynamical isometry and a mean field theory of RNNs: gating enables signal propagation "
+        "in recurrent neural networks",
+        "Proceedings of the 35th International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research", volume="80", pages="873--882",
+    ),
+    "Cho et al. 2014": _paper(
+        "cho2014", 2014,
+        "Kyunghyun Cho, Bart van Merriënboer, Caglar Gulcehre, Dzmitry Bahdanau, "
+        "Fethi Bougares, Holger Schwenk, Yoshua Bengio",
+        "Learning phrase representations using RNN encoder–decoder for statistical machine "
+        "translation",
+        "Proceedings of the 2014 Conference on Empirical Methods in Natural Language Processing",
+        pages="1724--1734", doi="10.3115/v1/D14-1179",
+    ),
+    "Engelken, Wolf & Abbott 2023": _article(
+        "engelken2023", 2023, "Rainer Engelken, Fred Wolf, L. F. Abbott",
+        "Lyapunov spectra of chaotic recurrent neural networks",
+        "Physical Review Research", volume="5", number="4", pages="043044",
+    ),
+    "Gers & Schmidhuber 2000": _paper(
+        "gers2000time", 2000, "Felix A. Gers, Jürgen Schmidhuber",
+        "Recurrent nets that time and count",
+        "Proceedings of the IEEE-INNS-ENNS International Joint Conference on Neural Networks",
+        volume="3", pages="189--194",
+    ),
+    "Gers, Schmidhuber & Cummins 2000": _article(
+        "gers2000forget", 2000, "Felix A. Gers, Jürgen Schmidhuber, Fred Cummins",
+        "Learning to forget: continual prediction with LSTM",
+        "Neural Computation", volume="12", number="10", pages="2451--2471",
+    ),
+    "Glorot & Bengio 2010": _paper(
+        "glorot2010", 2010, "Xavier Glorot, Yoshua Bengio",
+        "Understanding the difficulty of training deep feedforward neural networks",
+        "Proceedings of the 13th International Conference on Artificial Intelligence and "
+        "Statistics",
+        series="Proceedings of Machine Learning Research", volume="9", pages="249--256",
+    ),
+    "Griewank & Walther 2008": _book(
+        "griewank2008", 2008, "Andreas Griewank, Andrea Walther",
+        "Evaluating derivatives: principles and techniques of algorithmic differentiation",
+        "SIAM", edition="second",
+    ),
+    "He et al. 2015": _paper(
+        "he2015", 2015, "Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
+        "Delving deep into rectifiers: surpassing human-level performance on ImageNet "
+        "classification",
+        "Proceedings of the IEEE International Conference on Computer Vision", pages="1026--1034",
+    ),
+    "Henaff, Szlam & LeCun 2016": _paper(
+        "henaff2016", 2016, "Mikael Henaff, Arthur Szlam, Yann LeCun",
+        "Recurrent orthogonal networks and long-memory tasks",
+        "Proceedings of the 33rd International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research", volume="48", pages="2034--2042",
+    ),
+    "Higham 2002": _book(
+        "higham2002", 2002, "Nicholas J. Higham",
+        "Accuracy and stability of numerical algorithms", "SIAM", edition="second",
+    ),
+    "Hochreiter 1991": Work(
+        "hochreiter1991", "mastersthesis", "Sepp Hochreiter",
+        "Untersuchungen zu dynamischen neuronalen Netzen", 1991,
+        {"school": "Technische Universität München", "type": "Diplomarbeit"},
+    ),
+    "Hochreiter & Schmidhuber 1997": _article(
+        "hochreiter1997", 1997, "Sepp Hochreiter, Jürgen Schmidhuber",
+        "Long short-term memory",
+        "Neural Computation", volume="9", number="8", pages="1735--1780",
+        doi="10.1162/neco.1997.9.8.1735",
+    ),
+    "Horn & Johnson 1991": _book(
+        "horn1991", 1991, "Roger A. Horn, Charles R. Johnson",
+        "Topics in matrix analysis", "Cambridge University Press",
+    ),
+    "Le, Jaitly & Hinton 2015": Work(
+        "le2015", "misc", "Quoc V. Le, Navdeep Jaitly, Geoffrey E. Hinton",
+        "A simple way to initialize recurrent networks of rectified linear units", 2015,
+        {"howpublished": "arXiv:1504.00941"},
+    ),
+    "Lee, Park & Aiken 2023": _paper(
+        "lee2023", 2023, "Wonyeol Lee, Sejun Park, Alex Aiken",
+        "On the correctness of automatic differentiation for neural networks with "
+        "machine-representable parameters",
+        "Proceedings of the 40th International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research", volume="202",
+    ),
+    "Miller & Hardt 2019": _paper(
+        "miller2019", 2019, "John Miller, Moritz Hardt",
+        "Stable recurrent models", "International Conference on Learning Representations",
+    ),
+    "Pascanu, Mikolov & Bengio 2013": _paper(
+        "pascanu2013", 2013, "Razvan Pascanu, Tomas Mikolov, Yoshua Bengio",
+        "On the difficulty of training recurrent neural networks",
+        "Proceedings of the 30th International Conference on Machine Learning",
+        series="Proceedings of Machine Learning Research", volume="28", number="3",
+        pages="1310--1318",
+    ),
+    "Squire & Trapp 1998": _article(
+        "squire1998", 1998, "William Squire, George Trapp",
+        "Using complex variables to estimate derivatives of real functions",
+        "SIAM Review", volume="40", number="1", pages="110--112",
+    ),
+    "Terzi et al. 2021": _article(
+        "terzi2021", 2021,
+        "Enrico Terzi, Fabio Bonassi, Marcello Farina, Riccardo Scattolini",
+        "Learning model predictive control with long short-term memory networks",
+        "International Journal of Robust and Nonlinear Control",
+        volume="31", number="18", pages="8877--8896", doi="10.1002/rnc.5519",
+    ),
+    "Zhang et al. 2020": _paper(
+        "zhang2020", 2020, "Jingzhao Zhang, Tianxing He, Suvrit Sra, Ali Jadbabaie",
+        "Why gradient clipping accelerates training: a theoretical justification for adaptivity",
+        "International Conference on Learning Representations",
+    ),
+    "Zucchet & Orvieto 2024": _paper(
+        "zucchet2024", 2024, "Nicolas Zucchet, Antonio Orvieto",
+        "Recurrent neural networks: vanishing and exploding gradients are not the end of the "
+        "story",
+        "Advances in Neural Information Processing Systems", volume="37",
+    ),
+}  # fmt: skip
+
+
+def is_formula(source: str) -> bool:
+    """Whether a source is a formula of the lecture notes."""
+    return FORMULA.fullmatch(source) is not None
+
+
+def cite(theorems: Sequence[Theorem], format: str) -> str:
+    """Return how to cite theorems, then their sources, as ``text`` or ``bibtex``."""
+    sources = dict.fromkeys(source for theorem in theorems for source in theorem.sources)
+    works = [WORKS[source] for source in sources if source in WORKS]
+    if format == "bibtex":
+        return "\n\n".join([*map(_theorem_bibtex, theorems), *(work.bibtex() for work in works)])
+    lines = [
+        f"{AUTHORS}. {TITLE}, version {__version__}. Theorem {theorem.id}: {theorem.title}."
+        for theorem in theorems
+    ]
+    found = [work.text() for work in works]
+    if formulas := [source for source in sources if is_formula(source)]:
+        found.append(f"The lecture notes, formulas {', '.join(formulas)}.")
+    return "\n".join(lines + (["", "Sources:", *(f"  {line}" for line in found)] if found else []))
+
+
+def _theorem_bibtex(theorem: Theorem) -> str:
+    formulas = ", ".join(source for source in theorem.sources if is_formula(source))
+    return _entry(
+        "software",
+        f"tinygrad_rnn:{theorem.id}",
+        {
+            "author": f"{{{AUTHORS}}}",
+            "title": f"{{{TITLE}}}",
+            "version": __version__,
+            "note": f"Theorem {theorem.id}: {theorem.title}"
+            + (f"; lecture notes, formulas {formulas}" if formulas else ""),
+        },
+    )

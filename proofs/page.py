@@ -1,0 +1,52 @@
+"""The report of `verify` as one page of HTML that needs nothing else: no network, no fonts."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from . import mathml, plots
+from .bibliography import WORKS
+from .catalogue import CHAPTERS, SYSTEMS
+from .report import conclusion, script
+
+Entry = dict[str, Any]
+
+
+def html(report: Entry) -> str:
+    """Return the page of a report."""
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "html": lambda text: Markup(mathml.html(text)),
+        "heat": lambda values, name: Markup(plots.heat(name, values)),
+        "strip": lambda level: Markup(_strip(level)),
+        "script": script,
+        "slug": lambda verdict: verdict.lower().replace(" ", "-"),
+    }
+    cited = {s for e in (*report["theorems"], *report["examples"]) for s in e["sources"]}
+    return environment.get_template("page.html").render(
+        report=report,
+        conclusion=conclusion(report),
+        chapters=[
+            (CHAPTERS[name], name, list(entries))
+            for name, entries in groupby(report["theorems"], key=lambda entry: entry["chapter"])
+        ],
+        systems=SYSTEMS,
+        works={name: work for name, work in WORKS.items() if name in cited},
+        notes={note["id"] for note in report["notes"]},
+    )
+
+
+def _strip(level: Entry) -> str:
+    relation = level["tightest_relation"]
+    what = "larger / smaller side" if relation == "≤" else "error / rounding error allowed"
+    return plots.strip(level["ratios"][relation], level["tightest"], what)
