@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .catalogue import CHAPTERS
+from .notes import CLAIMS, told
 from .verify import verdicts
 
 Entry = dict[str, Any]
@@ -142,7 +143,29 @@ def _many(things: list[Any], name: str) -> str:
 
 def show(report: Entry, console: Console) -> None:
     """Print the whole report."""
-    console.print(conclusion(report), highlight=False, markup=False)
+    if report["theorems"] or report["examples"]:
+        console.print(table(report))
+        console.print()
+    for entry in report["theorems"]:
+        for line in complaints(entry):
+            console.print(line, style="yellow", highlight=False, markup=False)
+        if (text := script(entry)) is not None:
+            console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+    for example in report["examples"]:
+        if example["verdict"] not in ("CERTIFIED", "CONSISTENT"):
+            console.print(f"{example['id']}: {example['detail']}", style="yellow", markup=False)
+    for line in told.failures([*report["notes"], *report["traps"]]):
+        console.print(line, style="yellow", highlight=False, markup=False)
+    if len(report["notes"]) < len(CLAIMS):  # some were asked for by name
+        for row in (*report["notes"], *report["traps"]):
+            console.print(told.told(row), highlight=False, markup=False, soft_wrap=True)
+    for reason, ids in _unchecked(report).items():
+        console.print(f"{', '.join(ids)} not checked: {reason}.", style="bright_black")
+    if report["theorems"] or report["examples"]:
+        console.print(conclusion(report), highlight=False, markup=False)
+    if report["notes"] or report["traps"]:
+        summary = told.summary(report["notes"], report["traps"])
+        console.print(summary, highlight=False, markup=False)
 
 
 def _unchecked(report: Entry) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Gather the evidence for every theorem and every worked example, in parallel over the cores."""
+"""Gather the evidence for theorems, worked examples and the notes' claims, over all cores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from . import evidence
 from .catalogue import SYSTEMS, Theorem, load
 from .examples import EXAMPLES
 from .formal.registry import FORMAL
+from .notes import CLAIMS, TRAPS
 
 LEVELS = ("tested", "certified", "proved")
 NOT_ASKED = {"verdict": "NOT CHECKED", "reason": "this level was not asked for"}
 INTERRUPTED = {"verdict": "NOT CHECKED", "reason": "interrupted"}
 
 Entry = dict[str, Any]
+
+REFEREED = {**CLAIMS, **TRAPS}
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,17 @@ def _overall(entry: Entry) -> str:
     return next(v for v in order if v in verdicts)
 
 
+def known() -> list[str]:
+    """The ids of all there is to verify: theorems, worked examples, claims, traps."""
+    return [*load(), *EXAMPLES, *REFEREED]
+
+
 def _job(job: tuple[str, Any]) -> tuple[str, Entry]:
     id, of_theorem = job
-    if of_theorem is None:
+    if id in EXAMPLES:
         return id, EXAMPLES[id]().to_json()
+    if id in REFEREED:
+        return id, REFEREED[id].to_json()
     return id, check(load()[id], *of_theorem)
 
 
@@ -139,7 +149,8 @@ def blank(ids: Sequence[str], profile: str, seed: int) -> Entry:
         "profile": profile,
         "seed": seed,
         "theorems": [entry_of(theorems[id]) for id in ids if id in theorems],
-        "notes": [],
+        "notes": [CLAIMS[id].blank() for id in ids if id in CLAIMS],
+        "traps": [TRAPS[id].blank() for id in ids if id in TRAPS],
         "examples": [],
         "seconds": 0.0,
     }
@@ -154,15 +165,14 @@ def verify(
     processes: int | None = None,
     progress: Callable[[str], None] = lambda finished: None,
 ) -> Entry:
-    """Gather the evidence for the theorems and worked examples ``ids`` and return the report.
+    """Gather the evidence for the theorems, examples and claims ``ids`` and return the report.
 
     ``progress`` is called with each id as it is finished. After Ctrl-C the report holds what was
     finished, and says so.
     """
     started = time.perf_counter()
     report = blank(ids, profile, seed)
-    theorem_jobs = (tuple(levels), PROFILES[profile], seed)
-    jobs = [(id, None if id in EXAMPLES else theorem_jobs) for id in ids]
+    jobs = [(id, (tuple(levels), PROFILES[profile], seed)) for id in ids]
     found: dict[str, Entry] = {}
     try:
         for id, entry in _run(jobs, processes or os.cpu_count() or 1):
@@ -171,7 +181,8 @@ def verify(
         report["interrupted"] = False
     except KeyboardInterrupt:
         pass
-    report["theorems"] = [found.get(entry["id"], entry) for entry in report["theorems"]]
+    for part in ("theorems", "notes", "traps"):
+        report[part] = [found.get(entry["id"], entry) for entry in report[part]]
     report["examples"] = [found[id] for id in ids if id in EXAMPLES and id in found]
     report["seconds"] = time.perf_counter() - started
     return report
@@ -193,5 +204,7 @@ def _run(jobs: list[tuple[str, Any]], processes: int) -> Iterator[tuple[str, Ent
 
 
 def verdicts(report: Entry) -> list[str]:
-    """Every verdict of a report, theorems and examples."""
-    return [item["verdict"] for item in (*report["theorems"], *report["examples"])]
+    """Every verdict of a report: theorems, examples, and what the notes' referee got wrong."""
+    refuted = [row for row in (*report["notes"], *report["traps"]) if row["holds"] is False]
+    found = [item["verdict"] for item in (*report["theorems"], *report["examples"])]
+    return found + ["REFUTED"] * len(refuted)

@@ -86,7 +86,7 @@ def _chosen(option: str, given: list[str] | None, known: Sequence[str]) -> list[
 @app.command()
 def verify(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="ID[,ID…]", help="Only these theorems, examples.")
+        list[str] | None, typer.Option(metavar="ID[,ID…]", help="Only what has these ids.")
     ] = None,
     level: Annotated[
         list[str] | None,
@@ -109,7 +109,7 @@ def verify(
     """
     proofs = importlib.import_module("tinygrad_rnn.proofs.verify")
     reader = importlib.import_module("tinygrad_rnn.proofs.report")
-    ids = _chosen("--only", only, [*proofs.load(), *proofs.EXAMPLES])
+    ids = _chosen("--only", only, proofs.known())
     levels = _chosen("--level", level, proofs.LEVELS)
     unfinished = proofs.blank(ids, profile.value, seed)
     _write(unfinished, json_file, html_file)  # fails before the work, if at all

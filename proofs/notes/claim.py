@@ -110,9 +110,20 @@ def shown_as(values: Any) -> str:
     if values.ndim:
         return f"[{', '.join(map(shown_as, values))}]"
     value = values[()]
+    nearest = float(value)
+    if not isinstance(value, (int, Fraction)) and _is_exactly(value, nearest):
+        value = Fraction(nearest)
     if isinstance(value, (int, Fraction)) and len(str(value)) <= DIGITS:
-        return str(value) if PLACES % value.denominator else f"{float(value):.{DIGITS}g}"
-    return f"{float(value):#.{DIGITS}g}"
+        return str(value) if PLACES % value.denominator else f"{nearest:.{DIGITS}g}"
+    return f"{nearest:#.{DIGITS}g}"
+
+
+def _is_exactly(value: Any, number: float) -> bool:
+    """Whether a float or a ball is certainly this number."""
+    try:
+        return bool(value == number)
+    except scalars.Undecided:
+        return False
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def step_jacobian(f: str, a: Array, w: Array) -> Array:
     return cell.jacobian(params, x, (state[0][None],))[0, 0, 0]
 
 
+def by_w(w: Array, x: Array) -> Array:
+    """Return ∂o_T/∂w of the linear unit."""
+    return gradient(*unit(w, x))["w"]
+
+
 def by_w_in(w: Array, x: Array) -> Array:
     """Return ∂o_T/∂w_in of the linear unit."""
     return gradient(*unit(w, x))["w_in"]

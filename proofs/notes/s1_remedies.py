@@ -183,8 +183,8 @@ CLAIMS = (
         "entries are 1 and all units active, it has norm n to the number of steps.",
         ("I-2", "B-10"),
         Evaluation(
-            "With w_h = 1 twenty steps of an active relu have ∂o_20/∂o_0 = {truth}, not more than "
-            "1: not even {as_written}.",
+            "With w_h = 1 twenty steps of an active relu have ∂o_20/∂o_0 = {truth}; a large "
+            "number would be {as_written} at least.",
             truth=lambda w, x: gradient(*unit(w, x, "relu"))["o_0"],
             as_written=lambda w, x: 2 + 0 * w,
             corrected=lambda w, x: w ** len(x),

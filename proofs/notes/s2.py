@@ -12,11 +12,24 @@ from tinygrad_rnn.cells import RNNCell
 from tinygrad_rnn.functions import sigmoid
 
 from .claim import Claim, Evaluation
-from .networks import THREE, gradient, outputs, step_jacobian, unit
-from .s0 import IMMEDIATE, TOTAL
+from .networks import THREE, by_w, gradient, outputs, step_jacobian, unit
 
 Array = Any
 JACOBIAN = r"\mathrm{diag}(f'(W_I x_i + W_R h_{i-1})) W_R"
+
+
+# ---- the sum over i, of a linear unit ------------------------------------------------------------
+
+
+def _sum(w: Array, x: Array) -> Array:
+    """Σ_i ∂h_t/∂h_i ∂⁺h_i/∂w_R; the term i = 0 is 0."""
+    h = outputs(unit(w, x))
+    return sum(w ** (len(x) - i) * h[i - 1] for i in range(1, len(x) + 1))
+
+
+def _sum_of_totals(w: Array, x: Array) -> Array:
+    """Σ_i ∂h_t/∂h_i dh_i/dw_R, each total derivative by the library."""
+    return sum(w ** (len(x) - i) * by_w(w, x[:i]) for i in range(1, len(x) + 1))
 
 
 # ---- two relu units, of which one is active in turn ---------------------------------------------
@@ -97,8 +110,20 @@ CLAIMS = (
         r"True if $\partial h_i/\partial W_R$ is the immediate derivative $\partial^+$. The term "
         r"$i = 0$ is 0, since $h_0$ is a constant.",
         ("C-3", "C-4"),
-        TOTAL,
-        IMMEDIATE,
+        Evaluation(
+            "Read with total derivatives dh_i/dw_R it is {as_written}, and not {truth}, on the "
+            "linear unit with w_R = 1/2 and x = 3, 1, 2.",
+            truth=by_w,
+            as_written=_sum_of_totals,
+            corrected=_sum,
+            case=THREE,
+        ),
+        Evaluation(
+            "Read with immediate derivatives it is ∂E/∂w_R, here of E = y = h_3.",
+            truth=by_w,
+            as_written=_sum,
+            case=THREE,
+        ),
     ),
     Claim(
         "S2-3",
