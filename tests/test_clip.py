@@ -63,6 +63,44 @@ def test_all_arrays_are_scaled_by_one_factor(g, θ) -> None:
     assert_within(clipped, lift(values, by_hand), total(lift(errors, own), lift(errors, by_hand)))
 
 
+@given(trees, thresholds, st.sampled_from([1e-6, 1.0, 2.0**-40, 2.0**30]))
+def test_epsilon_is_added_to_the_norm(g, θ, ε) -> None:
+    bounded = lift(rounded, g)
+    norm = np.sqrt(sum((a * a).sum() for a in arrays(bounded).values())) + ε
+    if norm.value <= θ:
+        assert_same(clip_by_norm(g, θ, ε), g)
+        return
+    by_hand = lift(lambda a: a * (θ / norm), bounded)
+    own = clip_by_norm(bounded, θ, ε)
+    bound = total(lift(errors, own), lift(errors, by_hand))
+    assert_within(clip_by_norm(g, θ, ε), lift(values, by_hand), bound)
+
+
+def test_epsilon_beside_the_largest_and_the_smallest_floats() -> None:
+    huge = np.array([3.0, -4.0]) * 2.0**1021
+    assert clip_by_norm(huge, 5.0, 1e-6).tolist() == [3.0, -4.0]
+    tiny = np.array([3.0, -4.0]) * TINY
+    assert clip_by_norm(tiny, 0.5, 1.0).tolist() == [2 * TINY, -2 * TINY]  # 3/2 ties to even
+    assert clip_by_norm(np.zeros(2), TINY, 1.0).tolist() == [0, 0]
+    assert clip_by_norm(tiny, 1.0, 1e-6) is tiny
+    exact = clip_by_norm(rational([3, 4]), 2, Fraction(1, 3))
+    assert exact.tolist() == [Fraction(9, 8), Fraction(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "error", "message"),
+    [
+        (-1e-6, ValueError, "epsilon must not be negative, got -1e-06"),
+        (np.nan, ValueError, "epsilon must be finite, got nan"),
+        (np.inf, ValueError, "epsilon must be finite, got inf"),
+        ("1e-6", TypeError, "epsilon must be one number"),
+    ],
+)
+def test_an_epsilon_that_is_none_is_refused(epsilon, error, message) -> None:
+    with pytest.raises(error, match=message):
+        clip_by_norm(np.ones(2), 1, epsilon)
+
+
 @given(trees, thresholds, st.integers(-800, 800))
 def test_no_power_of_two_changes_anything_but_the_scale(g, θ, k) -> None:
     """The squares of these numbers over- and underflow; the clipped ones have the same digits."""

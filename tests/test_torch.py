@@ -13,6 +13,7 @@ from problems import Array, assert_within, in_floats, lift, problem, seeds, size
 from tinygrad_rnn.autodiff import sigmoid
 from tinygrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.cells.cell import split
+from tinygrad_rnn.clip import clip_by_norm
 from tinygrad_rnn.recurrent import bptt, unroll
 from tinygrad_rnn.scalars import Rounded, errors, rounded
 
@@ -119,3 +120,15 @@ def test_pytorch_agrees(make, D, H, T, N, seed) -> None:
     assert_within(outputs, mine, total(errors(ours), errors(theirs)))
     bound = total(lift(errors, d_ours), lift(errors, d_theirs))
     assert_within(gradients, bptt(cell, **data), bound)
+
+
+@given(
+    st.lists(st.integers(-64, 64), min_size=1, max_size=6), st.sampled_from([0.1, 1.0, 5.0, 1e3])
+)
+def test_epsilon_makes_the_clipping_of_torch(entries: list[int], θ: float) -> None:
+    g = np.array(entries, dtype=np.float64)
+    p = torch.nn.Parameter(torch.zeros(len(g), dtype=torch.float64))
+    p.grad = torch.tensor(g)
+    torch.nn.utils.clip_grad_norm_([p], θ)
+    bounded = clip_by_norm(rounded(g), θ, 1e-6)
+    assert_within(p.grad.numpy(), clip_by_norm(g, θ, 1e-6), 2 * errors(bounded))

@@ -51,12 +51,15 @@ def global_norm(gradients: Any) -> Array:
     return _scale(fraction, exponent)
 
 
-def clip_by_norm(gradients: Any, threshold: Any) -> Any:
-    """Shrink all gradients together to the norm θ if theirs is larger: g min(1, θ/‖g‖).
+def clip_by_norm(gradients: Any, threshold: Any, epsilon: Any = 0) -> Any:
+    """Shrink all gradients together to the norm θ if theirs is larger: g min(1, θ/(‖g‖ + ε)).
 
-    This is Algorithm 1 of Pascanu, Mikolov & Bengio (2013): the projection onto the ball of radius
-    θ, which keeps the direction. The norm is that of all arrays together, as in
+    With ε = 0 this is Algorithm 1 of Pascanu, Mikolov & Bengio (2013): the projection onto the ball
+    of radius θ, which keeps the direction. The norm is that of all arrays together, as in
     :func:`global_norm`, and no step overflows. Rounding may leave it an ulp or so above θ.
+
+    ε > 0 is the variant of PyTorch's ``clip_grad_norm_``, there 10⁻⁶: the norm stays below θ, and
+    clipping what has been clipped makes it smaller still.
 
     Parameters
     ----------
@@ -64,16 +67,18 @@ def clip_by_norm(gradients: Any, threshold: Any) -> Any:
         A nested dict, tuple or list of real arrays of one precision or number system.
     threshold
         θ, positive and finite.
+    epsilon
+        ε, not negative and finite.
 
     Returns
     -------
     tree
-        Of the same structure; if the norm is at most θ, with the same arrays.
+        Of the same structure; if ‖g‖ + ε is at most θ, with the same arrays.
 
     Raises
     ------
     ValueError
-        If θ is not positive and finite, for NaN and infinities in the gradients, and for Fractions
+        If θ or ε is out of range, for NaN and infinities in the gradients, and for Fractions
         whose norm is irrational.
     TypeError
         For integers, complex numbers, Tensors, and mixed precision.
@@ -85,15 +90,20 @@ def clip_by_norm(gradients: Any, threshold: Any) -> Any:
     {'W_h': array([0.75]), 'b': array([1.])}
     >>> tg.clip_by_norm(np.array([3.0, -4.0]) * 2.0**1000, threshold=10.0).tolist()
     [6.0, -8.0]
+    >>> tg.clip_by_norm(np.array([3.0, -4.0]), threshold=2.5, epsilon=5.0).tolist()
+    [0.75, -1.0]
     """
     leaves, rebuild = _leaves(gradients)
-    θ = _positive(_number(threshold))
+    θ, ε = _positive(_number(threshold)), _number(epsilon, "epsilon")
+    if not ε >= 0:
+        raise ValueError(f"epsilon must not be negative, got {ε!r}.")
     fraction, exponent = _norm(leaves)
     if any(g.dtype == object for g in leaves):
-        θ = _exact(θ)
+        θ, fraction = _exact(θ), fraction + _exact(ε)
         # max(‖g‖, θ) without a comparison: an enclosure of ‖g‖ that contains θ is no obstacle.
         factor = θ / (θ + relu(fraction - θ))
         return rebuild([g * factor for g in leaves])
+    fraction, exponent = _sum(fraction, exponent, float(ε))
     if _scale(fraction, exponent) <= float(θ):
         return rebuild(leaves)
     # θ/‖g‖ may underflow where its product with g does not, so its exponent is applied last.
@@ -188,6 +198,14 @@ def _norm(leaves: list[Array]) -> tuple[Any, int]:
     exponent = int(np.frexp(np.abs(flat).max(initial=0))[1])
     flat = _scale(flat, -exponent)
     return np.sqrt(flat @ flat), exponent
+
+
+def _sum(fraction: Any, exponent: int, ε: float) -> tuple[Any, int]:
+    """Return r 2^e + ε, likewise as r and e: neither term overflows."""
+    if ε == 0:
+        return fraction, exponent
+    common = max(exponent, math.frexp(ε)[1])
+    return _scale(fraction, exponent - common) + _scale(ε, -common), common
 
 
 def _scale(a: Any, exponent: int) -> Any:
