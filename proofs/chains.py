@@ -29,10 +29,15 @@ def floats(a: Any) -> Array:
     return np.asarray(a, dtype=np.float64)
 
 
-def chain_of(cell: Any, params: Any, x: Array, state: Any) -> tuple[Any, Array]:
-    """Return the library's chain in the 2-norm, and the Jacobians it multiplies as rationals."""
+def chain_of(
+    cell: Any, params: Any, x: Array, state: Any, norm: str | int = 2
+) -> tuple[Any, Array]:
+    """Return the library's chain, and the Jacobians that it multiplies as rationals."""
     weights = {name: floats(p) for name, p in params.items()}
-    chain = tg.jacobian_chain(cell, weights, floats(x), tuple(floats(s) for s in state), norm=2)
+    chain = tg.jacobian_chain(cell, weights, floats(x), tuple(floats(s) for s in state), norm)
+    slopes = chain._steps.slopes
+    if norm == "fro" and slopes is not None:  # diag(f') and W_h one after the other
+        return chain, scalars.rational(slopes)[..., None] * scalars.rational(weights["W_h"].T)
     return chain, scalars.rational(np.concatenate([J for _, J in chain._steps.jacobians()]))
 
 
@@ -72,3 +77,34 @@ def library_bounds(
                 0,
                 minors(P, bound, -1 if name == "lower" else 1),
             )
+
+
+# ---- how far the library's floats may be off ----------------------------------------------------
+#
+# What k roundings in a row make is off by γ_k = ku/(1 − ku) of itself at most, u = 2⁻⁵³, and γ_j +
+# γ_k + γ_j γ_k ≤ γ_{j+k} (Higham 2002, §3.4). A fused multiply-add rounds less.
+
+
+def gamma(k: int) -> Fraction:
+    """Return γ_k."""
+    return Fraction(k, 2**53 - k)
+
+
+def qr_roundings(S: int) -> int:
+    """Return a k: Householder's QR of fl(JQ), (S, S), is that of JQ + E, ‖E‖_F ≤ γ_k ‖J‖_F ‖Q‖_F.
+
+    The norm of a column is off by γ_{S+4}, so v by γ_{S+6} and τ by γ_{2S+10}. Each term of b − τ v
+    (vᵀb) then has 5S + 25 roundings, and ‖|b| + τ|v||v|ᵀ|b|‖ ≤ 3‖b‖ since τ|v|² = 2. There are S
+    reflections, and S roundings in fl(JQ). The same holds of forming Q from I.
+    """
+    return 3 * S * (5 * S + 25) + S
+
+
+def singular_value_roundings(S: int, sweeps: int) -> int:
+    """Return a k: every step of the QR recursion and Jacobi's method are off by γ_k at most.
+
+    A rotation is orthogonal but for its cosine, off by γ_5, and rounds each entry three times more:
+    γ_8 √2 of the two rows; a sweep has S(S − 1)/2. Rows orthogonal to S u of their lengths have the
+    singular values to 2S² u. Multiplying the triangles takes another S + 3 roundings of a term.
+    """
+    return qr_roundings(S) + 8 * S * S * sweeps + 2 * S * S + S + 3
