@@ -16,7 +16,9 @@ NAME = "[A-Za-z0-9α-ω∞]"  # not \w, to which ² and ᵀ belong
 INDEX = re.compile(rf"(?<!\s)_({GROUP}|(?:min|max|\d+|{NAME}{{1,2}})(?![A-Za-z0-9_]))")
 EXPONENT = re.compile(rf"(?<!\s)\^({GROUP}|[−-]?{NAME}+|[⊤+])")
 VARIANTS = {"double-struck": "DOUBLE-STRUCK", "bold": "BOLD", "script": "SCRIPT"}
-UNSPACED = {c: c for c in "‖|⌈⌉⌊⌋/∂"} | {r"\|": "‖", r"\Vert": "‖", r"\vert": "|"}
+UNSPACED = {c: c for c in "‖|⌈⌉⌊⌋/∂"}
+UNSPACED |= dict.fromkeys((r"\|", r"\Vert", r"\lVert", r"\rVert"), "‖")  # after \Big
+UNSPACED |= dict.fromkeys((r"\vert", r"\lvert", r"\rvert"), "|")
 PRIMES = ("′", "″", "‴")
 RELATIONS = ("≔", "⟹", "⟺", "⟸")  # converted as if they were names
 
@@ -65,6 +67,9 @@ def _raised(exponent: re.Match[str]) -> str:
 
 
 def _math(latex: str, display: str) -> str:
+    braces = re.sub(r"\\[{}]", "", latex)
+    if braces.count("{") != braces.count("}"):
+        raise ValueError(f"the braces of the formula ${latex}$ do not match")
     try:
         math = fromstring(convert(latex.replace(":=", "≔"), xmlns="", display=display))
     except Exception as error:

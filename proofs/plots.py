@@ -65,7 +65,7 @@ def heat(name: str, values: Any) -> str:
     return (
         f'<figure class="heat"><svg role="img" aria-label="{escape(name)}" width="{wide}" '
         f'height="{rows * CELL}" viewBox="0 0 {wide} {rows * CELL}">{drawn}</svg>'
-        f"<figcaption>{escape(name)}<br><small>{size}, {_range(array)}</small></figcaption>"
+        f"<figcaption>{escape(name)}<br/><small>{size}, {_range(array)}</small></figcaption>"
         "</figure>"
     )
 

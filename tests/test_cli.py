@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tinygrad_rnn.cli import app
-from tinygrad_rnn.proofs import catalogue, report, verify
+from tinygrad_rnn.proofs import catalogue, evidence, report, verify
 
 COMMAND = [sys.executable, "-c", "from tinygrad_rnn.cli import main; main()"]
 
@@ -54,7 +54,10 @@ def test_levels_and_worked_examples():
     [
         (("verify", "--only", "Z-9"), "there is no z-9; there are A-1"),
         (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
+        (("verify", "--html", "/no/such/place.html"), "cannot write /no/such/place.html"),
         (("verify", "--only", ""), "nothing was named"),
+        (("cite", "Z-9"), "there is no z-9; there are A-1"),
+        (("cite", "B-5", "--format", "ris"), "'ris' is not one of"),
         (("verify", "--level", "sworn"), "there is no sworn; there are tested, certified, proved"),
         (("verify", "--profile", "slow"), "'slow' is not one of"),
         (("verify", "--seed", "-1"), "'--seed'"),
@@ -68,16 +71,32 @@ def test_bad_usage(arguments, message):
     assert "Traceback" not in result.output
 
 
-def test_refutation_is_told_and_is_exit_status_1(monkeypatch):
+def test_refutation_is_told_and_is_exit_status_1(monkeypatch, tmp_path):
     from dataclasses import replace
 
-    theorems = catalogue.load()
-    false = replace(theorems["B-7"], claim=_false)
-    monkeypatch.setitem(theorems, "B-7", false)
+    monkeypatch.chdir(tmp_path)
+    false = replace(catalogue.load()["B-7"], claim=_false)
+    monkeypatch.setitem(catalogue.THEOREMS, "B-7", false)
     result = run("verify", "--only", "B-7", "--profile", "quick")
     assert result.exit_code == 1
     assert "REFUTED" in result.output
     assert "two is one: 2 = 1 is false" in result.output
+    assert "Saved refuted-B-7.py" in result.output
+    program = (tmp_path / "refuted-B-7.py").read_text()
+    assert program in result.output.replace("\r", "")
+    with pytest.raises(evidence.Violated, match="two is one: 2 = 1 is false"):
+        exec(program, {})
+    result = run(
+        "verify", "--only", "B-7", "--profile", "quick", "--json", str(tmp_path / "a.json")
+    )
+    assert f"Saved {tmp_path / 'refuted-B-7.py'}" in result.output
+
+
+def test_a_refutation_that_cannot_be_saved_is_told(tmp_path):
+    levels = {"tested": {"verdict": "REFUTED", "script": "1"}, "certified": {}}
+    entry = {"id": "B-7", "levels": levels}
+    (line,) = report.save_scripts({"theorems": [entry]}, tmp_path / "nowhere")
+    assert line.startswith("Cannot write ")
 
 
 def _false(**case):
@@ -129,6 +148,24 @@ def test_interrupt_leaves_a_valid_partial_report(tmp_path, delay):
     unfinished = [t for t in written["theorems"] if t["verdict"] == "NOT CHECKED"]
     assert all(t["levels"]["tested"]["reason"] == "interrupted" for t in unfinished)
     assert unfinished
+
+
+def test_page(tmp_path):
+    file = tmp_path / "report.html"
+    result = run("verify", "--only", "B-7,E-4", "--level", "proved", "--html", str(file))
+    assert result.exit_code == 0, result.output
+    assert '<article id="B-7">' in file.read_text()
+
+
+def test_cite():
+    result = run("cite", "b-5")
+    assert result.exit_code == 0
+    assert "Theorem B-5: " in result.output
+    assert "On the difficulty of training recurrent neural networks" in result.output
+    assert "formulas S0-1" in result.output
+    result = run("cite", "B-5,B-1", "--format", "bibtex")
+    assert "@software{tinygrad_rnn:B-1,\n" in result.output
+    assert result.output.count("@inproceedings{pascanu2013,") == 1
 
 
 def test_version():
