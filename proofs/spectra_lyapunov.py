@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tinygrad_rnn.kernels.chain import SWEEPS
 from .cases import one_step, two_norm_bound
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
 from .chains import BITS, chain_of, exp, gamma, qr_roundings, singular_value_roundings
-from .mistakes import COUNTED_TWICE, NO_DIAGONAL, PRIME, SKIP
+from .mistakes import COUNTED_TWICE, PRIME, SKIP
 from .norms import determinant, frobenius_squared, within
 from .strategies import Draw, dyadics, matrices, states
 from .unrolled import product, slopes, step_jacobians, tape_jacobian, trajectory
@@ -262,7 +263,6 @@ since the geometric mean of the σ_i² is at most the arithmetic. B-1 gives the 
     ),
     sensitivity=(
         PRIME,
-        NO_DIAGONAL,
         SKIP,
         COUNTED_TWICE,
         Mistake(
@@ -328,7 +328,7 @@ def _library_exponents(cell: Any, params: Any, x: Array, state: Any) -> Iterator
     with scalars.precision(BITS):
         (T, _, S), log = J[:, 0].shape, chain.log_norm[-1, 0]
         norm = scalars.Ball(frobenius_squared(product(J[:, 0]))).sqrt()
-        steps = np.prod([scalars.Ball(frobenius_squared(J_t)).sqrt() for J_t in J[:, 0]])
+        steps = prod(scalars.Ball(frobenius_squared(J_t)).sqrt() for J_t in J[:, 0])
         # Higham 2002, §3.5: γ_{S+1} a step; then a sum of S² squares, its root and its logarithm.
         off = ((1 + gamma(S + 1)) ** T - 1) * steps
         relative = gamma(S * S + 2) + 32 * gamma(1) * (1 + abs(Fraction(log)))
