@@ -13,7 +13,6 @@ from rich.text import Text
 
 from .catalogue import CHAPTERS
 from .notes import CLAIMS, told
-from .verify import verdicts
 
 Entry = dict[str, Any]
 
@@ -121,16 +120,24 @@ def save_scripts(report: Entry, folder: Path) -> Iterator[str]:
 
 
 def conclusion(report: Entry) -> str:
-    """One line that says what was found."""
-    count = Counter(verdicts(report))
+    """What was found, in a few sentences."""
+    said = []
+    if report["theorems"] or report["examples"]:
+        said.append(_evidence(report))
+    if report["notes"] or report["traps"]:
+        said.append(told.summary(report["notes"], report["traps"]))
+    return ("Interrupted: " if report["interrupted"] else "") + " ".join(said)
+
+
+def _evidence(report: Entry) -> str:
+    count = Counter(item["verdict"] for item in (*report["theorems"], *report["examples"]))
     levels = [level for e in report["theorems"] for level in e["levels"].values()]
     cases = sum(level.get("examples", 0) for level in levels)
     necessary = sum(len(e["necessity"]) for e in report["theorems"])
     planted = sum(len(e["sensitivity"]) for e in report["theorems"])
     found = ", ".join(f"{n} {word}" for word in COLOURS if (n := count[word]))
-    begin = "Interrupted: " if report["interrupted"] else ""
     return (
-        f"{begin}{_many(report['theorems'], 'theorem')}, {_many(report['examples'], 'example')}: "
+        f"{_many(report['theorems'], 'theorem')}, {_many(report['examples'], 'example')}: "
         f"{found}. "
         f"{cases:,} cases, {necessary} counterexamples to dropped hypotheses, "
         f"{planted} planted mistakes, {report['seconds']:.0f} s."
@@ -161,11 +168,7 @@ def show(report: Entry, console: Console) -> None:
             console.print(told.told(row), highlight=False, markup=False, soft_wrap=True)
     for reason, ids in _unchecked(report).items():
         console.print(f"{', '.join(ids)} not checked: {reason}.", style="bright_black")
-    if report["theorems"] or report["examples"]:
-        console.print(conclusion(report), highlight=False, markup=False)
-    if report["notes"] or report["traps"]:
-        summary = told.summary(report["notes"], report["traps"])
-        console.print(summary, highlight=False, markup=False)
+    console.print(conclusion(report), highlight=False, markup=False)
 
 
 def _unchecked(report: Entry) -> dict[str, list[str]]:

@@ -174,5 +174,5 @@ class Claim:
                 row[name] = asdict(evaluation.run(holds))
                 row["holds"] = row["holds"] is not False
             except Exception as error:  # whatever goes wrong, it has not been shown
-                row["holds"], row["failure"] = False, f"{name}: {error or error!r}"
+                row["holds"], row["failure"] = False, f"{name}: {str(error) or repr(error)}"
         return row

@@ -193,11 +193,13 @@ CLAIMS = (
         r"$t$ and the terms do not cancel.",
         ("B-7", "V-7", "B-10"),
         Evaluation(
-            "With W = 3/2 and x = 1, −3, 0 the linear unit has ∂H_3/∂W = {truth}: not even "
-            "{as_written}.",
-            truth=lambda w, x: gradient(*unit(w, x))["w"],
+            "∂H_3/∂W and ∂H_3/∂U are {truth} for the linear unit with W = 3/2 and x = 1, −3, 0: "
+            "not large, not even {as_written}.",
+            truth=_both,
             as_written=lambda w, x: w,
-            corrected=lambda w, x: (x[1] + w * x[0]) + w * x[0],
+            corrected=lambda w, x: np.array(
+                [(x[1] + w * x[0]) + w * x[0], x[2] + w * (x[1] + w * x[0])]
+            ),
             case={"w": np.array(1.5), "x": np.array([1.0, -3.0, 0.0])},
             relation="≥",
         ),
