@@ -89,6 +89,7 @@ f'‖ ≤ γ. For the 2-norm ‖A‖ ≤ s iff |Av|² ≤ s²|v|² for all v, th
             lambda right: lambda t: right(t) + 1,
         ),
     ),
+    witness=lambda: {**cases.one_step([[0, 2], [2, 0]], T=3), "omega": np.array(2.0)},
 )
 def product_bound(
     cell: Any,
@@ -163,6 +164,7 @@ second inequality, factor by factor; m_k ≤ γ the third.""",
             lambda right: lambda d: [np.abs(d_k).sum() / d_k.size for d_k in d],
         ),
     ),
+    witness=lambda: {**cases.one_step([[0, 1], [1, 0]], T=3), **TIGHT},
 )
 def local_bounds(
     cell: Any,
@@ -232,6 +234,7 @@ P_kj| ≤ max|δ| Σ_k |P_kj| ≤ max|δ| ‖P‖₁.""",
         SKIP,
         COUNTED_TWICE,
     ),
+    witness=lambda: cases.not_contractive([[0, 0.5], [0.5, 0]], 0.5, 2),
 )
 def contraction_vanishes(
     cell: Any, params: Any, x: Array, state: Any, delta: Array, q: Any
@@ -283,6 +286,7 @@ drawn here, where tanh' ≤ 4e^{−40} and σ' ≤ e^{−20}; relu's units are d
         ),
     ),
     sensitivity=(PRIME, SKIP, NO_DIAGONAL),
+    witness=lambda: {**cases.one_step([[1, 0], [8, 0]], T=2), "limits": np.array([8.0, 8.0])},
 )
 def large_norm_is_harmless(
     cell: Any, params: Any, x: Array, state: Any, limits: Array
@@ -305,7 +309,7 @@ def large_norm_is_harmless(
 0$, so its only eigenvalue is 0. Whatever the inputs, $P_{t,i} = c^{t-i} \prod_{i<k<t} (d_{k,1} -
 d_{k,2})\, d_t\,(1, -1)$ with $d_k = f'(a_k)$. Inputs can pin $a_k$ to any value. If they keep
 $d_{k,1} - d_{k,2} \ge 3/4$, as a relu with $a = (1, -1)$ and a tanh with $a = (0, 20)$ do, then
-$\lVert P_{t,i} \rVert_\infty \ge (3c/4)^{t-i}$: for $c = 2$ it explodes.""",
+$\lVert P_{t,i} \rVert_\infty \ge 2 (3c/4)^{t-i}$: for $c = 2$ it explodes.""",
     hypotheses=("d_{k,1} − d_{k,2} ≥ 3/4: the slopes of the units differ",),
     proof="""With u = (1, −1), diag(d) W = c d u as column times row. So J_t ⋯ J_{i+1} = cⁿ d_t (u
 d_{t−1}) ⋯ (u d_{i+1}) u and u d_k = d_{k,1} − d_{k,2}; W² = 0, as the rows of W are cu and u·(1, 1)
@@ -330,6 +334,7 @@ a_t. On |a_1| ≤ 1/4, |a_2| ≥ 3: tanh'(1/4) − tanh'(3) > 0.94 − 0.01.""",
             lambda right: lambda jacobians: right(jacobians[::-1]),
         ),
     ),
+    witness=lambda: cases.nilpotent_pinned(2.0, np.array([[1.0, -1.0]]), "relu"),
 )
 def eigenvalues_mislead(
     cell: Any, params: Any, pins: Array, state: Any, c: Any
@@ -347,10 +352,10 @@ def eigenvalues_mislead(
         yield equal(
             "P = cⁿ Π (d_k1 − d_k2) d_t (1, −1)", P[0], c**n * factor * d[n - 1][:, None] * u
         )
-        yield at_most("(3c/4)ⁿ ≤ ‖P‖_∞", (3 * c / 4) ** n, norm_inf(P))
+        yield at_most("2(3c/4)ⁿ ≤ ‖P‖_∞", 2 * (3 * c / 4) ** n, norm_inf(P))
         factor = factor * (d[n - 1][0] - d[n - 1][1])
     yield at_most(
-        "(3c/4)ⁿ ≤ ‖P‖_∞, by the engine",
-        (3 * c / 4) ** n,
+        "2(3c/4)ⁿ ≤ ‖P‖_∞, by the engine",
+        2 * (3 * c / 4) ** n,
         norm_inf(tape_jacobian(cell, params, x, state)),
     )
