@@ -1,10 +1,9 @@
 r"""Random initial weights: which variance keeps signals and gradients, and what it cannot promise.
 
 These claims are about distributions. Each case draws weights from a seed by the library's rules and
-computes the exact p-value of a statistic whose law the theorem states; all p-values of a case are
-held against $\alpha$ divided by their number. Such a claim is false by chance with a probability of
-at most $\alpha$, up to the rounding of the statistic. Vectors are rows, $y = vW$, and $W$ has shape
-$(n, m)$, fan-in by fan-out.
+computes the exact p-values of statistics whose law the theorem states. A case fails by chance with
+a probability of at most $\alpha$, up to the rounding of the statistics. Vectors are rows, $y =
+vW$, and $W$ has shape $(n, m)$, fan-in by fan-out.
 """
 
 from __future__ import annotations
@@ -15,52 +14,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from flint import arb
 from hypothesis import strategies as st
 
 from tinygrad_rnn import init
 from tinygrad_rnn.cells import RNNCell
 from tinygrad_rnn.recurrent import bptt
-from tinygrad_rnn.scalars import precision
 
-from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
+from .catalogue import Case, Comparison, Mistake, Necessity, equal, theorem
 from .mistakes import COUNTED_TWICE, NO_DIAGONAL, SKIP
+from .p_values import chi_square_p, fair_coin_p, hoeffding_p, none_is_unlikely
 from .strategies import Draw, dyadics
 from .unrolled import product, step_jacobians
 
 Array = Any
 FALSE_ALARM = 1e-9
-
-
-# ---- exact p-values ------------------------------------------------------------------------------
-
-
-def chi_square_p(statistic: float, degrees: int) -> float:
-    """Return the two-sided p-value 2 min(P(X ≥ s), P(X ≤ s)) of X ~ χ², off by less than 2⁻¹⁰⁰."""
-    if not 0 <= statistic < math.inf:
-        return 0.0
-    with precision(128):
-        above = (arb(statistic) / 2).gamma_upper(arb(degrees) / 2, regularized=1)
-        return 2 * min(float(tail.upper()) for tail in (above, 1 - above))
-
-
-def fair_coin_p(heads: int, throws: int) -> float:
-    """Return the two-sided p-value of a number of heads of a fair coin, exactly."""
-    few = min(heads, throws - heads)
-    tail = sum(math.comb(throws, k) for k in range(few + 1))
-    return min(1.0, 2 * tail / 2**throws)
-
-
-def hoeffding_p(values: Array, mean: float, top: float) -> float:
-    """Bound the two-sided p-value of the average of independent values in [0, top] of this mean."""
-    off = (values.mean() - mean) / top
-    return min(1.0, 2 * math.exp(-2 * len(values) * off * off))
-
-
-def none_is_unlikely(p: dict[str, float]) -> Iterator[Comparison]:
-    """Claim of each p-value that it is at least α divided by their number."""
-    for label, value in p.items():
-        yield at_most(f"the p-value of {label}", FALSE_ALARM / len(p), value)
 
 
 def _ratio(y: Array, v: Array, variance: float) -> float:
@@ -204,7 +171,7 @@ def _mean_square(
                 top = float(3 * variance * np.abs(x).sum() ** 2)
                 mean = float(variance * (x @ x))
                 p[f"mean (vW)², uniform {name}"] = hoeffding_p(y * y, mean, top)
-    yield from none_is_unlikely(p)
+    yield from none_is_unlikely(p, FALSE_ALARM)
 
 
 # ---- I-4 -----------------------------------------------------------------------------------------
@@ -286,7 +253,8 @@ def _half(seed: int, gain: float, rule: Any = None, follow: bool = False) -> Ite
             "the number of active units": fair_coin_p(active, n),
             "‖h‖²": chi_square_p(_ratio(h, v, variance), active),
             "‖J u‖²": chi_square_p(_ratio(J @ u, u, variance), active),
-        }
+        },
+        FALSE_ALARM,
     )
 
 
@@ -427,5 +395,6 @@ def _dynamical_isometry(
             y = wide.step(*at)[0][0] if way == "forwards" else last @ wide.jacobian(*at)[0]
             sums[way] += _ratio(y, last, gain**2 / n)
     yield from none_is_unlikely(
-        {f"Σ S_t {way}": chi_square_p(s, n * layers) for way, s in sums.items()}
+        {f"Σ S_t {way}": chi_square_p(s, n * layers) for way, s in sums.items()},
+        FALSE_ALARM,
     )
