@@ -75,7 +75,7 @@ step costs $k(\lceil T/k \rceil - 1)$ steps of the run more.""",
         "every factor of a product is differentiated",
         "one sweep over all steps, not one for each loss",
     ),
-    proof=r"""In reverse, a product y = ab costs two products, ȳb and ȳa, and y = f(a) one evaluation
+    proof="""In reverse, a product y = ab costs two products, ȳb and ȳa, and y = f(a) one evaluation
 of f' and one product; a sum or a change of sign costs none. That makes 2m + f products and f
 evaluations. A variable that is used u times, and has w cotangents from outside (0, 1 or 2), adds up
 u + w numbers in u + w − 1 additions; here u + w ≥ 1 for all. There are n + m + a + f variables: the
