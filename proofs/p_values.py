@@ -28,7 +28,7 @@ def fair_coin_p(heads: int, throws: int) -> float:
     """Return the two-sided p-value of a number of heads of a fair coin, exactly."""
     few = min(heads, throws - heads)
     tail = sum(math.comb(throws, k) for k in range(few + 1))
-    return min(1.0, 2 * tail / 2**throws)
+    return min(1.0, float(2 * tail / 2**throws))
 
 
 def hoeffding_p(values: Array, mean: float, top: float) -> float:
