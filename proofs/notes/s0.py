@@ -158,7 +158,7 @@ CLAIMS = (
         r"$w_h = w_h - \eta \frac{\partial L}{\partial w_h}$",
         "true",
         r"The step of gradient descent. All parameters take their gradients at the same old point; "
-        r"$L$ decreases if it is $\ell$-smooth and $0 < \eta < 2/\ell$.",
+        r"$L$ decreases if it is $\ell$-smooth, $0 < \eta < 2/\ell$ and the gradient is not 0.",
         ("K-6",),
     ),
     Claim(
@@ -316,7 +316,8 @@ CLAIMS = (
         "file 0, Problem #2, 2",
         "Controlled learning rate",
         "true under hypotheses",
-        r"For an $\ell$-smooth loss every step with $0 < \eta < 2/\ell$ decreases it.",
+        r"For an $\ell$-smooth loss every step with $0 < \eta < 2/\ell$ decreases it, unless the "
+        r"gradient is 0.",
         ("K-6",),
     ),
     Claim(
@@ -325,8 +326,8 @@ CLAIMS = (
         "LSTM",
         "ambiguous",
         r"No LSTM is safe from explosion: uniformly its step Jacobian is bounded by a matrix with "
-        r"$\|W_g\|$ in it, which is attained. It contracts if $(1 - \bar f)(1 - \bar g) > "
-        r"\bar e \bar a$.",
+        r"$\|W_g\|$ in it, which is attained. It contracts if $\bar f, \bar g < 1$ and "
+        r"$(1 - \bar f)(1 - \bar g) > \bar e \bar a$, bounds on the blocks of the Jacobian.",
         ("G-3", "G-5"),
         Evaluation(
             "Read as: an LSTM does not explode. With all gates at 1/2 and g_t = tanh(8 h_(t−1)), "

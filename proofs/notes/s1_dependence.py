@@ -102,9 +102,9 @@ CLAIMS = (
         "file 1, 100 timesteps",
         "value of long term dependency will be small, value of short term dependency will be large",
         "false",
-        r"The term of lag $k$ has norm at most $\gamma\|\delta\|\|u_{T-k}\|q^k$ if "
-        r"$\gamma\|W_h\| \le q$. It decays for $q < 1$; a short lag outweighs a long one only if "
-        r"the immediate terms are comparable, too.",
+        r"The term of lag $k$ has norm at most $\gamma\|\delta\|\|o_{T-k-1}\|q^k$ "
+        r"(for $w_{in}$: $x_{T-k}$ in place of $o_{T-k-1}$) if $\gamma\|W_h\| \le q$. It decays "
+        r"for $q < 1$; a short lag outweighs a long one only if these factors allow it.",
         ("V-1", "V-4"),
         Evaluation(
             "If only the first of ten inputs is not 0, the term of the longest lag is {truth} with "
@@ -199,7 +199,7 @@ CLAIMS = (
         r"Very close to zero",
         "garbled",
         r"$\prod_{t=2}^{100} \tanh'(\cdot)\, w_{h1}$, without the $/2$, which seems to come from "
-        r"“$t=2$” below. It is at most $|w_{h1}|^{99}$: close to zero if $|w_{h1}| < 1$.",
+        r"“$t=2$” below. It is at most $|w_{h1}|^{99}$: close to zero if $|w_{h1}|$ is well below 1.",
         ("B-2", "B-1", "V-1"),
     ),
 )

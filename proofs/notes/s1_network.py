@@ -202,7 +202,7 @@ CLAIMS = (
         r"$L = y_i \log \hat{y}_i - (1 - y_i) \log (1 - \hat{y}_i)$",
         "false",
         r"$L = -y_i \log \hat{y}_i - (1 - y_i) \log (1 - \hat{y}_i)$, as in S1-4. Without the "
-        r"minus $L$ is unbounded below and falls as the prediction gets worse.",
+        r"minus $L$ is unbounded below for $y = 1$, and falls as the prediction gets worse.",
         ("L-1",),
         Evaluation(
             "At ŷ = 1/2, y = 1 the derivative by the logit is {truth}; as written it is "

@@ -229,7 +229,7 @@ CLAIMS = (
         "existence of high curvature walls.",
         "true",
         r"With $x_t = w\sigma(x_{t-1}) + b$, $x_0 = 1/2$ and $E = (\sigma(x_{50}) - 0.7)^2$, where "
-        r"a wall needs $w > 4$.",
+        r"steps can expand only if $|w| > 4$.",
         ("V-8", "K-1"),
         check=Evaluation(
             "At w = 4.575 the squared gradient is {truth} at b = −2.35, over 100² times that at "

@@ -113,8 +113,8 @@ CLAIMS = (
         r"infinitesimally small",
         "false",
         r"If $\gamma\|W\| \le q < 1$, the terms of lag $k$ are at most a multiple of $q^k$. Their "
-        r"sum is not small, and factors below 1 must be so uniformly: $\prod_k (1 - 1/(k+1)^2)$ "
-        r"tends to $1/2$.",
+        r"sum need not be small. And factors below 1 must be so uniformly: "
+        r"$\prod_k (1 - 1/(k+1)^2)$ tends to $1/2$.",
         ("V-2", "V-1", "V-7"),
         Evaluation(
             "∂L/∂W and ∂L/∂U are {truth} for L = H_11 of the linear unit with W = 1/2 and x = 1, "
@@ -255,8 +255,8 @@ CLAIMS = (
         "file 4, the table",
         "Exploding Gradients: Gradient Clipping. Vanishing Gradients: LSTM or GRU",
         "true under hypotheses",
-        "Clipping bounds steps, not gradients. The memory of an LSTM, and a GRU's state, fade only "
-        "as fast as their forget gates, or 1 − z, say.",
+        "Clipping bounds steps, not gradients. The memory of an LSTM, and a GRU's state, fade as "
+        "the products of their forget gates, or of 1 − z, while the gates are held fixed.",
         ("K-1", "G-6", "G-7", "G-12"),
     ),
 )

@@ -81,7 +81,7 @@ def _after_written_out(W_x: Array, W_h: Array, b: Array, x: Array, h: Array) -> 
 TRAPS = (
     Claim(
         "P-1",
-        "Pascanu, Mikolov & Bengio, arXiv 1211.5063, first version, 2012",
+        "Pascanu, Mikolov & Bengio, the preprint arXiv 1211.5063, 2012",
         r"If the largest absolute eigenvalue of $W_{rec}$ is less than $1/\gamma$, long term "
         r"components vanish; they can only explode if it is greater.",
         "false",
@@ -105,8 +105,8 @@ TRAPS = (
         r"$\frac{\partial x_i}{\partial x_{i-1}} = W_{rec}^\top \mathrm{diag}(\sigma'(x_{i-1}))$",
         "false",
         r"$W_{rec}\, \mathrm{diag}(\sigma'(x_{i-1}))$ for their $x_t = W_{rec} \sigma(x_{t-1}) + "
-        r"W_{in} u_t + b$, columns as vectors. Its norm is the same if $\sigma' = 1$, and not in "
-        r"general.",
+        r"W_{in} u_t + b$, columns as vectors. Transposed it would be "
+        r"$\mathrm{diag}(\sigma'(x_{i-1}))\, W_{rec}^\top$. The bounds on norms stand.",
         ("J-2", "J-1"),
         Evaluation(
             "With W_rec = [[1, 2], [3, 4]], relu and x = (1, −1) the Jacobian is {truth}; by the "
