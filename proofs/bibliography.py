@@ -85,11 +85,21 @@ WORKS: dict[str, Work] = {
         "IEEE Transactions on Neural Networks", volume="5", number="2", pages="157--166",
         doi="10.1109/72.279181",
     ),
+    "Berger 1965": _article(
+        "berger1965", 1965, "Charles A. Berger",
+        "A strange dilation theorem",
+        "Notices of the American Mathematical Society", volume="12", pages="590",
+    ),
     "Bonassi, Farina & Scattolini 2021": _article(
         "bonassi2021", 2021, "Fabio Bonassi, Marcello Farina, Riccardo Scattolini",
         "On the stability properties of Gated Recurrent Units neural networks",
         "Systems & Control Letters", volume="157", pages="105049",
         doi="10.1016/j.sysconle.2021.105049",
+    ),
+    "Chen et al. 2016": Work(
+        "chen2016", "misc", "Tianqi Chen, Bing Xu, Chiyuan Zhang, Carlos Guestrin",
+        "Training deep nets with sublinear memory cost", 2016,
+        {"howpublished": "arXiv:1604.06174"},
     ),
     "Chen, Pennington & Schoenholz 2018": _paper(
         "chen2018", 2018, "Minmin Chen, Jeffrey Pennington, Samuel S. Schoenholz",
@@ -112,6 +122,10 @@ WORKS: dict[str, Work] = {
         "Lyapunov spectra of chaotic recurrent neural networks",
         "Physical Review Research", volume="5", number="4", pages="043044",
     ),
+    "Gelfand 1941": _article(
+        "gelfand1941", 1941, "Israel M. Gelfand",
+        "Normierte Ringe", "Matematicheskii Sbornik", volume="9", number="1", pages="3--24",
+    ),
     "Gers & Schmidhuber 2000": _paper(
         "gers2000time", 2000, "Felix A. Gers, Jürgen Schmidhuber",
         "Recurrent nets that time and count",
@@ -130,12 +144,16 @@ WORKS: dict[str, Work] = {
         "Statistics",
         series="Proceedings of Machine Learning Research", volume="9", pages="249--256",
     ),
+    "Golub & Van Loan 2013": _book(
+        "golub2013", 2013, "Gene H. Golub, Charles F. Van Loan",
+        "Matrix computations", "Johns Hopkins University Press", edition="fourth",
+    ),
     "Griewank & Walther 2008": _book(
         "griewank2008", 2008, "Andreas Griewank, Andrea Walther",
         "Evaluating derivatives: principles and techniques of algorithmic differentiation",
         "SIAM", edition="second",
     ),
-    "He et al. 2015": _paper(
+    "He, Zhang, Ren & Sun 2015": _paper(
         "he2015", 2015, "Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun",
         "Delving deep into rectifiers: surpassing human-level performance on ImageNet "
         "classification",
@@ -162,14 +180,44 @@ WORKS: dict[str, Work] = {
         "Neural Computation", volume="9", number="8", pages="1735--1780",
         doi="10.1162/neco.1997.9.8.1735",
     ),
+    "Hoeffding 1963": _article(
+        "hoeffding1963", 1963, "Wassily Hoeffding",
+        "Probability inequalities for sums of bounded random variables",
+        "Journal of the American Statistical Association", volume="58", number="301",
+        pages="13--30",
+    ),
     "Horn & Johnson 1991": _book(
         "horn1991", 1991, "Roger A. Horn, Charles R. Johnson",
         "Topics in matrix analysis", "Cambridge University Press",
+    ),
+    "Horn & Johnson 2013": _book(
+        "horn2013", 2013, "Roger A. Horn, Charles R. Johnson",
+        "Matrix analysis", "Cambridge University Press", edition="second",
+    ),
+    "Johansson 2017": _article(
+        "johansson2017", 2017, "Fredrik Johansson",
+        "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic",
+        "IEEE Transactions on Computers", volume="66", number="8", pages="1281--1292",
+    ),
+    "Kreiss 1962": _article(
+        "kreiss1962", 1962, "Heinz-Otto Kreiss",
+        "Über die Stabilitätsdefinition für Differenzengleichungen die partielle "
+        "Differentialgleichungen approximieren",
+        "BIT", volume="2", pages="153--181",
     ),
     "Le, Jaitly & Hinton 2015": Work(
         "le2015", "misc", "Quoc V. Le, Navdeep Jaitly, Geoffrey E. Hinton",
         "A simple way to initialize recurrent networks of rectified linear units", 2015,
         {"howpublished": "arXiv:1504.00941"},
+    ),
+    "LeCun, Bottou, Orr & Müller 1998": Work(
+        "lecun1998", "incollection",
+        "Yann LeCun, Léon Bottou, Genevieve B. Orr, Klaus-Robert Müller",
+        "Efficient BackProp", 1998,
+        {
+            "booktitle": "Neural Networks: Tricks of the Trade", "publisher": "Springer",
+            "pages": "9--50",
+        },
     ),
     "Lee, Park & Aiken 2023": _paper(
         "lee2023", 2023, "Wonyeol Lee, Sejun Park, Alex Aiken",
@@ -182,12 +230,33 @@ WORKS: dict[str, Work] = {
         "miller2019", 2019, "John Miller, Moritz Hardt",
         "Stable recurrent models", "International Conference on Learning Representations",
     ),
+    "Oseledets 1968": _article(
+        "oseledets1968", 1968, "Valery I. Oseledets",
+        "A multiplicative ergodic theorem: Lyapunov characteristic numbers for dynamical systems",
+        "Transactions of the Moscow Mathematical Society", volume="19", pages="197--231",
+    ),
     "Pascanu, Mikolov & Bengio 2013": _paper(
         "pascanu2013", 2013, "Razvan Pascanu, Tomas Mikolov, Yoshua Bengio",
         "On the difficulty of training recurrent neural networks",
         "Proceedings of the 30th International Conference on Machine Learning",
         series="Proceedings of Machine Learning Research", volume="28", number="3",
         pages="1310--1318",
+    ),
+    "Pearcy 1966": _article(
+        "pearcy1966", 1966, "Carl Pearcy",
+        "An elementary proof of the power inequality for the numerical radius",
+        "Michigan Mathematical Journal", volume="13", number="3", pages="289--291",
+    ),
+    "Saxe, McClelland & Ganguli 2014": _paper(
+        "saxe2014", 2014, "Andrew M. Saxe, James L. McClelland, Surya Ganguli",
+        "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
+        "International Conference on Learning Representations",
+    ),
+    "Schur 1911": _article(
+        "schur1911", 1911, "Issai Schur",
+        "Bemerkungen zur Theorie der beschränkten Bilinearformen mit unendlich vielen "
+        "Veränderlichen",
+        "Journal für die reine und angewandte Mathematik", volume="140", pages="1--28",
     ),
     "Squire & Trapp 1998": _article(
         "squire1998", 1998, "William Squire, George Trapp",
@@ -200,6 +269,22 @@ WORKS: dict[str, Work] = {
         "Learning model predictive control with long short-term memory networks",
         "International Journal of Robust and Nonlinear Control",
         volume="31", number="18", pages="8877--8896", doi="10.1002/rnc.5519",
+    ),
+    "Trefethen & Embree 2005": _book(
+        "trefethen2005", 2005, "Lloyd N. Trefethen, Mark Embree",
+        "Spectra and pseudospectra: the behavior of nonnormal matrices and operators",
+        "Princeton University Press",
+    ),
+    "Williams & Peng 1990": _article(
+        "williams1990", 1990, "Ronald J. Williams, Jing Peng",
+        "An efficient gradient-based algorithm for on-line training of recurrent network "
+        "trajectories",
+        "Neural Computation", volume="2", number="4", pages="490--501",
+    ),
+    "Williams & Zipser 1989": _article(
+        "williams1989", 1989, "Ronald J. Williams, David Zipser",
+        "A learning algorithm for continually running fully recurrent neural networks",
+        "Neural Computation", volume="1", number="2", pages="270--280",
     ),
     "Zhang et al. 2020": _paper(
         "zhang2020", 2020, "Jingzhao Zhang, Tianxing He, Suvrit Sra, Ali Jadbabaie",

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from . import mathml, plots
 from .bibliography import WORKS
 from .catalogue import CHAPTERS, SYSTEMS
+from .notes import told
 from .report import conclusion, script
 
 Entry = dict[str, Any]
@@ -42,7 +43,8 @@ def html(report: Entry) -> str:
         ],
         systems=SYSTEMS,
         works={name: work for name, work in WORKS.items() if name in cited},
-        notes={note["id"] for note in report["notes"]},
+        notes={row["id"] for row in report["notes"]},
+        refereed=told.summary(report["notes"], report["traps"]),
     )
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from tinygrad_rnn.proofs import catalogue, mathml, page, plots, verify
-from tinygrad_rnn.proofs.notes import CLAIMS
+from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
 
 THEOREMS = catalogue.load()
 VOID = {"meta", "input", "br"}
@@ -46,14 +46,16 @@ def made(report):
 
 @pytest.fixture(scope="module")
 def html():
-    ids = ["B-7", "K-4", "E-4"]
+    ids = ["B-7", "K-4", "E-4", "S4-9", "S0-3", "P-1"]
     report = verify.verify(ids, profile="quick", processes=1)
-    return made({**report, "notes": [CLAIMS["S4-9"].to_json(), CLAIMS["S0-3"].to_json()]})
+    return made(report)
 
 
 def test_everything_is_there(html):
     read = Reader(html)
-    assert {"B-7", "K-4", "E-4", "S4-9", "S0-3", "bounds", "notes", "examples"} <= set(read.ids)
+    assert {"B-7", "K-4", "E-4", "S4-9", "S0-3", "P-1", "bounds", "notes", "examples"} <= set(
+        read.ids
+    )
     for theorem in (THEOREMS["B-7"], THEOREMS["K-4"]):
         for mistake in theorem.sensitivity:
             assert mathml.html(mistake.name) in html
@@ -107,9 +109,8 @@ def test_every_sentence_of_a_theorem_can_be_shown(id):
         fromstring(f"<p>{mathml.html(text)}</p>")
 
 
-@pytest.mark.parametrize("id", CLAIMS)
-def test_every_claim_of_the_notes_can_be_shown(id):
-    claim = CLAIMS[id]
+@pytest.mark.parametrize("claim", [*CLAIMS.values(), *TRAPS.values()], ids=lambda claim: claim.id)
+def test_every_claim_of_the_notes_can_be_shown(claim):
     for text in (claim.as_written, claim.corrected):
         fromstring(f"<p>{mathml.html(text)}</p>")
 
