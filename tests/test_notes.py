@@ -147,7 +147,7 @@ def _in(function, wrong):
          {"S1-8", "S2-2", "S4-4", "S4-9"}),
         (_in("proofs.notes.networks.contributions", lambda right: lambda *a: {
             name: d[::-1] for name, d in right(*a).items()}), {"S1-14", "S1-22", "S1-23"}),
-        (_in("clip_by_norm", lambda right: lambda g, θ: g), {"S2-12"}),
+        (_in("clip_by_norm", lambda right: lambda g, *θ: g), {"S2-12", "S2-13"}),
         (_in("clip_by_value", lambda right: lambda g, θ: np.minimum(g, θ)), {"S4-13"}),
         (_in("binary_cross_entropy", lambda right: lambda z, y: -right(z, y)), {"S1-9", "S1-7"}),
         (_in("cells.GRUCell.step", lambda right: lambda self, p, x, s: s), {"S3-9", "P-4"}),

@@ -199,7 +199,7 @@ CLAIMS = (
         r"Very close to zero",
         "garbled",
         r"$\prod_{t=2}^{100} \tanh'(\cdot)\, w_{h1}$, without the $/2$, which seems to come from "
-        r"“$t=2$” below. It is at most $|w_{h1}|^{99}$: close to zero if $|w_{h1}|$ is well below 1.",
+        r"“$t=2$” below. It is at most $|w_{h1}|^{99}$: close to 0 if $|w_{h1}|$ is well below 1.",
         ("B-2", "B-1", "V-1"),
     ),
 )

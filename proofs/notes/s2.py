@@ -288,9 +288,9 @@ CLAIMS = (
         r"$\theta$ whenever it clips.",
         ("K-2", "K-1"),
         Evaluation(
-            "A gradient of norm 20 with the threshold 10: PyTorch's formula gives {truth}, "
-            "Algorithm 1 gives {as_written}.",
-            truth=lambda g: g * min(1, 10 / (g[0] + Fraction(1, 10**6))),
+            "A gradient of norm 20 with the threshold 10: clipped as by PyTorch it is {truth}, "
+            "by Algorithm 1 {as_written}.",
+            truth=lambda g: tg.clip_by_norm(g, 10, Fraction(1, 10**6)),
             as_written=lambda g: tg.clip_by_norm(g, 10),
             corrected=lambda g: 10 * g / (g + Fraction(1, 10**6)),
             case={"g": np.array([20.0])},
