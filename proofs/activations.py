@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn import losses
 from tinygrad_rnn.autodiff import grad, leaky_relu, relu, sigmoid, softplus, step
+from tinygrad_rnn.scalars import GF
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
 from .evidence import Box
@@ -29,6 +30,11 @@ RULES = "tinygrad_rnn.autodiff.elementwise."
 def derivative(f: Function) -> Function:
     """Return f' of an element-wise f, by the engine."""
     return lambda a: grad(lambda x: np.sum(f(x)))(a)
+
+
+def ordered(a: Array) -> bool:
+    """Return whether inequalities mean something: a finite field has no order."""
+    return not isinstance(np.ravel(a)[0], GF)
 
 
 # ---- cases --------------------------------------------------------------------------------------
@@ -63,8 +69,12 @@ def _smooth(draw: Draw, system: str) -> Case:
     family, a = draw(_reals())
     tiny = 2.0**-40 if system == "ball" else 2.0**-8  # rounding hides h² from floats
     h = draw(dyadics(a.shape)) * draw(st.sampled_from((1.0, tiny)))
-    part = "algebra" if system == "field" else "points"
-    return {"part": part, "a": a, "h": np.where(h == 0, 1 / 16, h), "family": family}
+    return {"part": "points", "a": a, "h": np.where(h == 0, 1 / 16, h), "family": family}
+
+
+def _at_zero() -> Case:
+    """Return where f' is largest and f is steepest."""
+    return {"part": "points", "a": np.zeros(1), "h": np.full(1, 2.0**-8)}
 
 
 # ---- tanh and σ ---------------------------------------------------------------------------------
@@ -114,6 +124,7 @@ def _calculus(
         ),
         Mistake("σ' for tanh'", RULES + "d_tanh", lambda _: lambda a: sigmoid(a) * sigmoid(-a)),
     ),
+    witness=_at_zero,
 )
 def tanh_derivative(part: str, a: Array, **more: Array) -> Iterator[Comparison]:
     """The identity y' = 1 − y², the range of y', and that y' is the derivative."""
@@ -123,7 +134,7 @@ def tanh_derivative(part: str, a: Array, **more: Array) -> Iterator[Comparison]:
     y, slope = np.tanh(a), derivative(np.tanh)(a)
     yield equal("y' = 1 − y²", slope, 1 - y * y)
     yield equal("y'' = −2yy'", derivative(derivative(np.tanh))(a), -2 * y * slope)
-    if part == "points":
+    if ordered(a):
         yield equal("y' = 1/cosh²", slope * np.cosh(a) * np.cosh(a), 1 + 0 * a)
         yield from _calculus(np.tanh, 1, (77, 200), a, **more)  # sup|y''| = 4/(3√3) < 0.77
 
@@ -151,6 +162,7 @@ def tanh_derivative(part: str, a: Array, **more: Array) -> Iterator[Comparison]:
             lambda _: lambda a: (1 - sigmoid(a)) * (1 + sigmoid(a)),
         ),
     ),
+    witness=_at_zero,
 )
 def sigmoid_derivative(part: str, a: Array, **more: Array) -> Iterator[Comparison]:
     """The identity s' = s(1 − s), the range of s', and that s' is the derivative."""
@@ -160,7 +172,7 @@ def sigmoid_derivative(part: str, a: Array, **more: Array) -> Iterator[Compariso
     s, slope = sigmoid(a), derivative(sigmoid)(a)
     yield equal("s' = s(1 − s)", slope, s * (1 - s))
     yield equal("s'' = s'(1 − 2s)", derivative(derivative(sigmoid))(a), slope * (1 - 2 * s))
-    if part == "points":
+    if ordered(a):
         yield equal("σ(−a) = 1 − σ(a)", sigmoid(-a), 1 - s)
         yield equal("σ(a) = (1 + tanh(a/2))/2", 2 * s, 1 + np.tanh(a / 2))
         yield from _calculus(sigmoid, 4, (241, 5000), a, **more)  # sup|s''| = 1/(6√3) < 0.0964
@@ -289,6 +301,8 @@ def _written_out(z: Array, y: Array) -> Array:
         ),
         Mistake("softplus' = 1", RULES + "sigmoid", lambda _: lambda a: 1 + 0 * a),
     ),
+    # A confident mistake pulls with almost one unit, an undecided logit bends with 1/4.
+    witness=lambda: {"z": np.array([-32.0, 2.0**-20]), "y": np.ones(2), "wide": False},
 )
 def binary(z: Array, y: Array, wide: bool) -> Iterator[Comparison]:
     """Value, slope and curvature of binary cross-entropy; on boxes the bound alone."""
@@ -354,6 +368,12 @@ def _two_classes(*q: float) -> Callable[[], Case]:
             lambda right: lambda z, q: -right(z, q),
         ),
     ),
+    # All probability on one class, all of the target on another: p − q = (1, −1).
+    witness=lambda: {
+        "z": np.array([[32.0, -32.0]]),
+        "q": np.array([[0.0, 1.0]]),
+        "k": np.ones(1, int),
+    },
 )
 def softmax_loss(z: Array, q: Array, k: Array) -> Iterator[Comparison]:
     """The gradient of softmax cross-entropy, for probabilities and for class numbers."""
