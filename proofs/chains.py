@@ -2,7 +2,7 @@
 
 `jacobian_chain` computes in floats and promises bounds for the product of exactly those floats. A
 claim about it is therefore the same in every number system: the case's floats go in, the Jacobians
-that it multiplies are rational numbers, and the exponentials of its logarithms are balls.
+that it multiplies are rational numbers, and the exponentials of its logarithms are enclosed.
 """
 
 from __future__ import annotations
@@ -53,30 +53,27 @@ def exp(log: Any) -> Any:
         return scalars.Ball(log).exp() if np.isfinite(log) else scalars.Ball(0)
 
 
-def minors(A: Array, s: Any, sign: int) -> Array:
-    """Return the principal minors of ±(s²I − AᵀA) as balls: none is negative iff ‖A‖₂ ≤ s.
-
-    With the sign −1, iff σ_min(A) ≥ s.
-    """
-    with scalars.precision(BITS):
-        A = scalars.ball(A)
-        return np.array(principal_minors(sign * (s * s * np.eye(len(A), dtype=int) - A.T @ A)))
+def exp_within(log: Any) -> tuple[Fraction, Fraction]:
+    """Return rationals not above and not below e^log, two floats apart at most."""
+    power = exp(log)
+    return Fraction(power.lower), Fraction(power.upper)
 
 
 def library_bounds(
     cell: Any, params: Any, x: Array, state: Any, *which: str
 ) -> Iterator[Comparison]:
-    """Compare ``chain.lower`` with σ_min(P_T), ``upper`` and ``upper_global`` with ‖P_T‖₂."""
+    """Compare ``chain.lower`` with σ_min(P_T), ``upper`` and ``upper_global`` with ‖P_T‖₂.
+
+    s ≤ σ_min(P) iff no principal minor of PᵀP − s²I is negative; ‖P‖₂ ≤ s iff none of s²I − PᵀP is.
+    """
     chain, J = chain_of(cell, params, x, state)
     for n in range(J.shape[1]):
         P = product(J[:, n])
         for name in which:
-            bound = exp(getattr(chain, name)[-1, n])
-            yield at_most(
-                f"e^{name} bounds the product, by the library",
-                0,
-                minors(P, bound, -1 if name == "lower" else 1),
-            )
+            below, above = exp_within(getattr(chain, name)[-1, n])
+            sign, s = (-1, above) if name == "lower" else (1, below)
+            gap = sign * (s * s * np.eye(len(P), dtype=int) - P.T @ P)
+            yield at_most(f"e^{name} bounds P, by the library", 0, np.array(principal_minors(gap)))
 
 
 # ---- how far the library's floats may be off ----------------------------------------------------

@@ -17,7 +17,7 @@ from tinygrad_rnn.cells import RNNCell
 
 from .bounds import prefixes
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
-from .chains import chain_of, exact_product, exp
+from .chains import chain_of, exact_product, exp_within
 from .mistakes import COUNTED_TWICE, PRIME, SKIP, TRANSPOSE, UNTRANSPOSED
 from .norms import ROW_AND_COLUMN, norm_inf, principal_minors
 from .strategies import Draw, dyadics
@@ -171,5 +171,5 @@ def powers(
     chain, _ = chain_of(cell, params, x, state)
     yield equal("Jⁿ, by the library", exact_product(chain)[0], timed[-1][1][0])
     for n, (lower, upper) in enumerate(zip(chain.lower[:, 0], chain.upper[:, 0], strict=True), 1):
-        yield at_most("σ_min(J)ⁿ ≤ ρⁿ, by the library", exp(2 * lower), rho_squared**n)
-        yield at_most("ρⁿ ≤ ‖J‖ⁿ, by the library", rho_squared**n, exp(2 * upper))
+        yield at_most("σ_min(J)ⁿ ≤ ρⁿ, by the library", exp_within(2 * lower)[1], rho_squared**n)
+        yield at_most("ρⁿ ≤ ‖J‖ⁿ, by the library", rho_squared**n, exp_within(2 * upper)[0])
