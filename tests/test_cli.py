@@ -52,7 +52,7 @@ def test_levels_and_worked_examples():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("verify", "--only", "Z-9"), "there is no z-9; there are A-1"),
+        (("verify", "--only", "Z-9"), "there is no z-9; there are A-1 … A-7, L-1"),
         (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
         (("verify", "--html", "/no/such/place.html"), "cannot write /no/such/place.html"),
         (("verify", "--only", ""), "nothing was named"),

@@ -79,8 +79,20 @@ def _chosen(option: str, given: list[str] | None, known: Sequence[str]) -> list[
     unknown = [word for word in words if word not in folded]
     if unknown or not words:
         what = f"there is no {', '.join(unknown)}" if unknown else "nothing was named"
-        raise typer.BadParameter(f"{what}; there are {', '.join(known)}.", param_hint=option)
+        raise typer.BadParameter(f"{what}; there are {_listed(known)}.", param_hint=option)
     return [name for name in known if name.lower() in words]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, those with consecutive numbers as "A-1 … A-7"."""
+    runs: list[list[str]] = []
+    for name in names:
+        letter, _, number = name.rpartition("-")
+        if runs and number.isdigit() and runs[-1][-1] == f"{letter}-{int(number) - 1}":
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return ", ".join(" … ".join(dict.fromkeys((run[0], run[-1]))) for run in runs)
 
 
 @app.command()
@@ -101,7 +113,7 @@ def verify(
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
     ] = None,
 ) -> None:
-    """Check the theorems of the lecture notes and their worked examples.
+    """Check the theorems of the lecture notes, their worked examples, and the notes themselves.
 
     Exit status: 0 if nothing is refuted, 1 if something is, 2 for bad usage, 130 after Ctrl-C,
     which leaves the report of what was finished. A refuted theorem leaves a program that shows it
