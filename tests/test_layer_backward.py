@@ -139,3 +139,59 @@ def test_misuse_is_explained() -> None:
         tg.check_backward(layer.run, layer.backward, {}, reference=network)
     with pytest.raises(TypeError, match="wrt names"):
         tg.check_backward(layer.run, layer.backward, inputs(), reference=network, wrt=["mask"])
+
+
+# ---- the forward pass as its own specification ------------------------------------------------
+
+
+def black_box(f: Any, dtype: Any = float) -> Any:
+    def run(v: dict[str, Any]) -> Any:
+        return (np.array(f(v["x"]), dtype),), v["x"]
+
+    return run
+
+
+X = {"x": np.array([0.75, -1.5, 0.25])}
+
+
+def test_the_complex_step_is_not_believed_where_it_is_wrong() -> None:
+    # To a complex step |x| is constant.
+    def buffered(v: dict[str, Any]) -> Any:
+        out = np.empty(3, np.asarray(v["x"]).dtype)
+        out[...] = np.abs(v["x"])
+        return (out,), v["x"]
+
+    report = tg.check_backward(buffered, lambda d, x: {"x": d[0] * np.sign(x)}, X)
+    assert (report.verdict, report.notes) == (
+        "CONSISTENT",
+        [
+            "the specification is the forward pass itself, by difference quotients: "
+            "give reference= for more"
+        ],
+    )
+    wrong = tg.check_backward(buffered, lambda d, x: {"x": 0 * x}, X)
+    assert wrong.verdict == "REFUTED"
+
+
+def test_rounding_to_float32_inside_is_no_mistake() -> None:
+    run = black_box(lambda x: np.tanh(np.float32(x)))
+    slope = lambda d, x: {"x": d[0] * (1 - np.tanh(x) ** 2)}  # noqa: E731
+    assert tg.check_backward(run, slope, X).verdict == "CONSISTENT"
+    assert tg.check_backward(run, lambda d, x: {"x": d[0]}, X).verdict == "REFUTED"
+
+
+def test_what_differences_cannot_see_is_inconclusive() -> None:
+    run = black_box(lambda x: 1 + 1e-20 * x)
+    report = tg.check_backward(run, lambda d, x: {"x": 1e-20 * d[0]}, X)
+    assert report.verdict == "INCONCLUSIVE"
+    assert "differences cannot see the gradient of x" in str(report)
+    assert tg.check_backward(run, lambda d, x: {"x": d[0]}, X).verdict == "REFUTED"
+
+
+def test_a_forward_pass_that_fails_is_refuted() -> None:
+    def run(v: dict[str, Any]) -> Any:
+        raise ZeroDivisionError("no units")
+
+    report = tg.check_backward(run, lambda d, x: {}, X)
+    assert report.verdict == "REFUTED"
+    assert "run raises ZeroDivisionError: no units" in str(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from zoo import CELLS, COMPOSITES, ENTRIES, Composite, Entry
 from zoo.battery import CASES, HOLDS, Case, first_wrong_step, wrong, wrong_in
@@ -65,6 +66,46 @@ def test_a_correct_layer_is_within_rounding_of_the_reference(entry: Entry) -> No
 @pytest.mark.parametrize("seed", range(3))
 def test_exactly_the_culprits_of_a_composite_are_wrong(entry: Composite, seed: int) -> None:
     assert wrong_in(entry, seed) == entry.culprits
+
+
+# ---- check_backward, with and without a specification ----------------------------------------
+
+
+def given(entry: Composite) -> tuple[Any, Any, Any]:
+    layer = entry.layer()
+    return layer.run, layer.backward, layer.inputs(np.random.default_rng(0))
+
+
+@each(COMPOSITES)
+def test_check_backward_against_the_specification(entry: Composite) -> None:
+    found = tg.check_backward(*given(entry), reference=entry.layer().reference)
+    assert frozenset(found.culprits) == entry.culprits, str(found)
+    assert found.verdict == ("REFUTED" if entry.faulty else "CONSISTENT")
+
+
+def in_buffers(run: Any, dtype: Any) -> Any:
+    """Make a forward pass that writes into buffers, which the engine cannot follow."""
+
+    def buffered(inputs: Any) -> Any:
+        outputs, cache = run(inputs)
+        buffers = [np.empty(o.shape, dtype or o.dtype) for o in outputs]
+        for buffer, o in zip(buffers, outputs, strict=True):
+            buffer[...] = o
+        return tuple(buffers), cache
+
+    return buffered
+
+
+@each(COMPOSITES)
+@pytest.mark.parametrize("road", ["engine", "the complex step", "difference quotients"])
+def test_check_backward_with_the_forward_pass_alone(entry: Composite, road: str) -> None:
+    run, backward, inputs = given(entry)
+    if road != "engine":
+        run = in_buffers(run, None if road == "the complex step" else float)
+    found = tg.check_backward(run, backward, inputs)
+    assert frozenset(found.culprits) == entry.culprits, str(found)
+    assert found.verdict == ("REFUTED" if entry.faulty else "CONSISTENT")
+    assert road in found.notes[-1] or road == "engine"
 
 
 # ---- check_layer ------------------------------------------------------------------------------

@@ -196,7 +196,8 @@ class WithLengths:
 
     def backward(self, d_outputs: Any, cache: Any) -> Gradients:
         inputs, hs = cache
-        d_hs, back = d_outputs
+        d_hs, back = (np.zeros(()) if d is None else d for d in d_outputs)
+        d_hs = np.broadcast_to(d_hs, hs.shape)
         (p, h0), x = of(inputs, ""), inputs["x"]
         g = {name: np.zeros_like(a) for name, a in (*p.items(), ("x", x))}
         for t in reversed(range(T)):

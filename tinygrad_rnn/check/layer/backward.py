@@ -10,8 +10,9 @@ import numpy as np
 
 from tinygrad_rnn.check.layer.outcome import Wrong, wrong_gradients, wrong_outputs
 from tinygrad_rnn.check.layer.report import LayerReport
-from tinygrad_rnn.check.layer.rounding import differentiate
+from tinygrad_rnn.check.layer.rounding import Reference, differentiate
 from tinygrad_rnn.check.layer.subject import strided
+from tinygrad_rnn.check.layer.unaided import Jacobian
 from tinygrad_rnn.functions import Array
 
 
@@ -41,6 +42,7 @@ class _Found:
     wrong: dict[str, Wrong] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     refusal: str = ""
+    unseen: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -52,15 +54,16 @@ def check_backward(
     backward: Callable[..., Any],
     inputs: Mapping[str, Array],
     *,
-    reference: Callable[..., Any],
+    reference: Callable[..., Any] | None = None,
     wrt: Sequence[str] | None = None,
     rng: int = 0,
 ) -> LayerReport:
-    """Check a backward pass against a specification in plain NumPy, and name the wrong gradient.
+    """Check a backward pass against a specification, and name the wrong gradient.
 
     This is for stacks, bidirectional layers, masks, dropout with a given mask, heads, losses: what
-    is not one cell (see :func:`check_layer`). The specification is differentiated by the engine in
-    float64, with a bound for every entry on what rounding may do in the precision of the inputs.
+    is not one cell (see :func:`check_layer`). The specification is plain NumPy, differentiated by
+    the engine in float64, with a bound for every entry on what rounding may do in the precision of
+    the inputs.
     The inputs are taken as given, near by, in float32, and not contiguous; cotangents come on all
     outputs, on one, and at one step; calls are repeated and interleaved.
 
@@ -73,8 +76,10 @@ def check_backward(
     inputs
         Arrays by name. Those of integers and booleans are constants.
     reference
-        ``reference(inputs) -> outputs`` in plain NumPy: the specification. For what is not a
-        derivative, such as a truncated window, it cannot be written as one; compare with
+        ``reference(inputs) -> outputs`` in plain NumPy: the specification. Without it, ``run`` is:
+        differentiated by the engine if it is plain NumPy, else measured by the complex step or by
+        difference quotients, in float64, as precisely as these allow; a note says which. For what
+        is not a derivative, such as a truncated window, neither can say anything; compare with
         :func:`tinygrad_rnn.bptt` or :mod:`tinygrad_rnn.clip` instead.
     wrt
         Which inputs have a gradient; all floats, if left out.
@@ -118,17 +123,35 @@ class _Check:
     run: Callable[..., Any]
     backward: Callable[..., Any]
     inputs: dict[str, Array]
-    reference: Callable[..., Any]
+    reference: Callable[..., Any] | None
     names: list[str]
     seed: int
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    jacobians: dict[str, Jacobian] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def report(self) -> LayerReport:
-        self.shapes = [np.shape(o) for o in self.reference(self._drawn(_Case()))]
+        if self.reference is None and self._is_plain_numpy():
+            self.reference = self._outputs
+            self.notes.append("the specification is the forward pass itself")
+        specification = self.reference or self._outputs
+        try:
+            self.shapes = [np.shape(o) for o in specification(self._drawn(_Case()))]
+        except Exception as error:
+            if self.reference is not None:
+                raise  # it is not the code under test that fails
+            return LayerReport("REFUTED", notes=[f"run raises {type(error).__name__}: {error}"])
         found = {case: self.find(case) for case in self._cases()}
         failed = {case: f for case, f in found.items() if f.failed}
+        self.notes += [
+            f"the specification is the forward pass itself, by {how}: give reference= for more"
+            for how in {j.how for j in self.jacobians.values()}
+        ]
         if not failed:
-            return LayerReport("CONSISTENT", trials=len(found))
+            unseen = found[_Case()].unseen
+            self.notes += [f"differences cannot see the gradient of {name}" for name in unseen]
+            verdict = "INCONCLUSIVE" if unseen else "CONSISTENT"
+            return LayerReport(verdict, trials=len(found), notes=self.notes)
         wrong: dict[str, tuple[Wrong, _Case]] = {}
         for case, f in failed.items():
             for name, what in f.wrong.items():
@@ -147,8 +170,23 @@ class _Check:
             {name: what.describe(str(case)) for name, (what, case) in wrong.items()},
             len(found),
             [str(case) for case in failed],
-            [f"{f.refusal}, at {case}" for case, f in failed.items() if f.refusal][:1],
+            [f"{f.refusal}, at {case}" for case, f in failed.items() if f.refusal][:1] + self.notes,
         )
+
+    def _outputs(self, inputs: Mapping[str, Array]) -> list[Array]:
+        return list(self.run(inputs)[0])
+
+    def _is_plain_numpy(self) -> bool:
+        """Whether the engine can differentiate the forward pass."""
+        drawn = self._drawn(_Case())
+        try:
+            outputs = [np.asarray(o) for o in self._outputs(drawn)]
+            cotangents = self._cotangents(_Case(), outputs)
+            true = self._by_engine(self._outputs, drawn, cotangents, outputs)
+        except Exception:  # whatever code does when it meets Tensors
+            return False
+        reached = any(np.any(g.value != 0) for g in true.gradients.values())
+        return reached and not wrong_outputs(outputs, true, [""] * len(outputs))
 
     def _cases(self) -> Iterator[_Case]:
         yield _Case()
@@ -161,7 +199,8 @@ class _Check:
         yield _Case(contiguous=False)
         yield _Case(scale=2.0**10)
         yield _Case(scale=2.0**-40)
-        yield _Case(dtype="float32")
+        if self.reference is not None:  # differences have errors of their own, far above these
+            yield _Case(dtype="float32")
 
     def _steps(self) -> range:
         return range(1, 1 + (self.shapes[0][0] if len(self.shapes[0]) > 1 else 0))
@@ -218,18 +257,48 @@ class _Check:
         pairs = [(a, b) for a, b in zip(drawn_d, d, strict=True) if a is not None and b is not None]
         if not all(np.array_equal(a, b) for a, b in pairs):
             changed.append("d_outputs")
+        if self.reference is None:
+            true = self._by_differences(case, drawn, drawn_d, dict(got))
+        else:
+            true = self._by_engine(self.reference, drawn, drawn_d, outputs)
+        labels = [f"outputs[{k}]" for k in range(len(outputs))]
+        wrong = wrong_outputs(outputs, true, labels) or wrong_gradients(dict(got), true)
+        unseen = [
+            name
+            for name, g in true.gradients.items()
+            if self.reference is None
+            and np.any(got.get(name))
+            and (np.abs(g.value) <= g.error).all()
+        ]
+        return _Found(wrong, changed, unseen=unseen)
+
+    def _by_engine(
+        self,
+        f: Callable[..., Any],
+        drawn: dict[str, Array],
+        cotangents: Sequence[Array | None],
+        outputs: Sequence[Array],
+    ) -> Reference:
         dtypes = [o.dtype for o in outputs] + [drawn[n].dtype for n in self.names]
         precision = max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps))
         constants = {k: a for k, a in drawn.items() if k not in self.names}
-        true = differentiate(
-            lambda v: self.reference({**constants, **v}),
-            {n: drawn[n] for n in self.names},
-            lambda _: drawn_d,
-            precision,
+        chosen = {n: drawn[n] for n in self.names}
+        return differentiate(
+            lambda v: f({**constants, **v}), chosen, lambda _: cotangents, precision
         )
-        labels = [f"outputs[{k}]" for k in range(len(outputs))]
-        wrong = wrong_outputs(outputs, true, labels) or wrong_gradients(dict(got), true)
-        return _Found(wrong, changed)
+
+    def _by_differences(
+        self,
+        case: _Case,
+        drawn: dict[str, Array],
+        cotangents: Sequence[Array | None],
+        got: dict[str, Array],
+    ) -> Reference:
+        if case.values not in self.jacobians:
+            self.jacobians[case.values] = Jacobian(self._outputs, drawn, self.names)
+        J = self.jacobians[case.values]
+        close = [dict(self.backward(tuple(cotangents), self.run(v)[1])) for v in J.close_by()]
+        return J.reference(cotangents, [got, *close])
 
     def _first_step(self, case: _Case) -> int | None:
         for s in self._steps():
