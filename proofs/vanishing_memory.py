@@ -91,8 +91,8 @@ def _latches(draw: Draw, system: str) -> Case:
 whatever the inputs, and $|\partial h_T/\partial h_0| \le (w(1-\ell^2))^T$, which vanishes if
 $\ell^2 > 1 - 1/w$.
 
-So it is where the unit rests. Every $w > 1$ has one fixed point $h = \tanh(wh) > 0$, and with $a =
-wh$ its slope is
+It does where the unit rests. Without inputs the largest $\ell$ that is held is the one fixed point
+$h = \tanh(wh) > 0$ that every $w > 1$ has. There, with $a = wh$, the slope is
 $$w\,(1 - h^2) = \frac{2a}{\sinh 2a}, \qquad
   1 - h^2 \le \frac{2a}{\sinh 2a} \le 1 - \tfrac23 h^2 < 1.$$""",
     hypotheses=(

@@ -22,6 +22,7 @@ from .contracting import immediate_inputs, network, networks, steady
 from .mistakes import NO_DIAGONAL, PRIME
 from .norms import frobenius_squared, largest
 from .strategies import Draw, dyadics
+from .unrolled import product, step_jacobians
 
 Array = Any
 METHODS = ("tape", "chain", "kernel")
@@ -105,6 +106,7 @@ def _truncation_drops_a_tail(
     cell: Any, params: Any, x: Array, state: Any, d_outputs: Array, γ: Any, q: Any, K: int
 ) -> Iterator[Comparison]:
     inputs = immediate_inputs(cell, params, x, state)
+    steps = step_jacobians(cell, params, x[:, None], (state[0][None],))[:, 0]
     whole = bptt(cell, params, x, d_outputs, state)
     dropped: dict[str, Any] = dict.fromkeys(inputs, 0)
     dropped_start, kept = 0 * state[0], {}
@@ -119,7 +121,7 @@ def _truncation_drops_a_tail(
             M = largest((u[: t - K] * u[: t - K]).sum(axis=1))
             rhs = γ * γ * (δ @ δ) * M * tail * tail
             yield at_most(f"‖R_{t}‖² ≤ (γ ‖δ‖ M Σqᵏ)², {name}", frobenius_squared(R), rhs)
-        start = bptt(cell, params, x, only_t, state, method="chain")["state"][0]
+        start = δ @ product(steps[:t])
         dropped_start = dropped_start + start
         yield at_most(f"‖∂L_{t}/∂h_0‖² ≤ (‖δ‖ qᵗ)²", start @ start, (δ @ δ) * q ** (2 * t))
     for method in METHODS[: 3 if x.dtype.kind == "f" else 2]:
