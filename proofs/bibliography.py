@@ -52,7 +52,8 @@ class Work:
             where[-1] += f" {volume}" + (f"({number})" if number else "")
         pages = f", {self.fields['pages'].replace('--', '–')}" if "pages" in self.fields else ""
         doi = f" doi:{self.fields['doi']}" if "doi" in self.fields else ""
-        return f"{self.author} ({self.year}). {self.title}. {', '.join(where)}{pages}.{doi}"
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        return f"{self.author} ({self.year}). {title} {', '.join(where)}{pages}.{doi}"
 
 
 def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
@@ -73,6 +74,11 @@ def _book(key: str, year: int, author: str, title: str, publisher: str, **more: 
 
 
 WORKS: dict[str, Work] = {
+    "Albertini & Sontag 1993": _article(
+        "albertini1993", 1993, "Francesca Albertini, Eduardo D. Sontag",
+        "For neural networks, function determines form",
+        "Neural Networks", volume="6", number="7", pages="975--990",
+    ),
     "Arjovsky, Shah & Bengio 2016": _paper(
         "arjovsky2016", 2016, "Martin Arjovsky, Amar Shah, Yoshua Bengio",
         "Unitary evolution recurrent neural networks",
@@ -121,6 +127,10 @@ WORKS: dict[str, Work] = {
         "engelken2023", 2023, "Rainer Engelken, Fred Wolf, L. F. Abbott",
         "Lyapunov spectra of chaotic recurrent neural networks",
         "Physical Review Research", volume="5", number="4", pages="043044",
+    ),
+    "Euler 1748": _book(
+        "euler1748", 1748, "Leonhard Euler",
+        "Introductio in analysin infinitorum", "Marc-Michel Bousquet", address="Lausanne",
     ),
     "Gelfand 1941": _article(
         "gelfand1941", 1941, "Israel M. Gelfand",
@@ -262,6 +272,16 @@ WORKS: dict[str, Work] = {
         "squire1998", 1998, "William Squire, George Trapp",
         "Using complex variables to estimate derivatives of real functions",
         "SIAM Review", volume="40", number="1", pages="110--112",
+    ),
+    "Sussmann 1992": _article(
+        "sussmann1992", 1992, "Héctor J. Sussmann",
+        "Uniqueness of the weights for minimal feedforward nets with a given input-output map",
+        "Neural Networks", volume="5", number="4", pages="589--593",
+    ),
+    "Tallec & Ollivier 2018": _paper(
+        "tallec2018", 2018, "Corentin Tallec, Yann Ollivier",
+        "Can recurrent neural networks warp time?",
+        "International Conference on Learning Representations",
     ),
     "Terzi et al. 2021": _article(
         "terzi2021", 2021,

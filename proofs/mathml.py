@@ -54,7 +54,8 @@ def _pieces(text: str) -> Iterator[str]:
 def _prose(text: str) -> str:
     pieces = escape(text, quote=False).split("`")
     pieces[1::2] = [f"<code>{code}</code>" for code in pieces[1::2]]
-    pieces[::2] = [EXPONENT.sub(_raised, INDEX.sub(_lowered, piece)) for piece in pieces[::2]]
+    for _ in range(2):  # the second time for what had indices of its own: J_{k_t}
+        pieces[::2] = [EXPONENT.sub(_raised, INDEX.sub(_lowered, p)) for p in pieces[::2]]
     return "".join(pieces)
 
 
@@ -102,10 +103,23 @@ def _core(element: Element) -> Element:
         # Fonts have raised primes; only those with mathematical tables have them for exponents.
         primed = _made("mrow", None, element[0], _operator(element[-1].text))
         return primed if element.tag == "msup" else _made("msub", None, primed, element[1])
-    for i in reversed(range(1, len(element))):
-        if element.tag in ("math", "mrow") and _named_beside(element[i - 1], element[i]):
-            element.insert(i, Element("mspace", width="0.1667em"))
+    if element.tag in ("math", "mrow"):
+        _space_names(element)
     return element
+
+
+def _space_names(row: Element) -> None:
+    """Set named functions apart from what they touch: y tanh a, but max(a, b)."""
+    for i in reversed(range(1, len(row))):
+        left, right = row[i - 1], row[i]
+        if {left.tag, right.tag}.isdisjoint({"mo", "mspace"}) and (_named(left) or _named(right)):
+            row.insert(i, Element("mspace", width="0.1667em"))
+    for i, element in enumerate(row):
+        if (name := _innermost(element)).tag == "mo" and (name.text or "").isalpha():
+            after_name = i > 0 and row[i - 1].tag != "mo"
+            name.set("lspace", "0.1667em" if after_name else "0")
+            fenced = i + 1 < len(row) and row[i + 1].text in ("(", "|", "‖", "{")
+            name.set("rspace", "0" if fenced else "0.1667em")
 
 
 def _made(tag: str, text: str | None, *children: Element) -> Element:
@@ -116,20 +130,21 @@ def _made(tag: str, text: str | None, *children: Element) -> Element:
 
 
 def _operator(text: str, **attributes: str) -> Element:
-    element = Element("mo", {"stretchy": "false", "lspace": "0", "rspace": "0", **attributes})
+    stretchy = "true" if "minsize" in attributes else "false"  # \Big gives it a size
+    element = Element("mo", {"stretchy": stretchy, "lspace": "0", "rspace": "0", **attributes})
     element.text = text
     return element
 
 
-def _named_beside(left: Element, right: Element) -> bool:
-    """Whether a named function touches its argument, or a factor of it: y tanh a."""
-    return {left.tag, right.tag}.isdisjoint({"mo", "mspace"}) and (_named(left) or _named(right))
+def _innermost(element: Element) -> Element:
+    while element.tag in ("msup", "msub", "msubsup", "munder", "mrow") and len(element):
+        element = element[0]
+    return element
 
 
-def _named(function: Element) -> bool:
-    while function.tag in ("msup", "msub", "mrow") and len(function):
-        function = function[0]
-    return function.tag == "mi" and len(function.text or "") > 1
+def _named(element: Element) -> bool:
+    name = _innermost(element)
+    return name.tag == "mi" and len(name.text or "") > 1
 
 
 def _styled(letter: str, style: str) -> str:
