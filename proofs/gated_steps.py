@@ -21,7 +21,7 @@ from tinygrad_rnn.cells import LSTMCell
 from tinygrad_rnn.cells.cell import split
 
 from .catalogue import Case, Comparison, at_most
-from .free import Free
+from .free import Free, floats
 from .norms import Array, largest, within
 from .strategies import GATED, Draw, dyadics, matrices
 
@@ -127,7 +127,7 @@ def golden(e: Any) -> Any:
 
 def direction(A: Array) -> Array:
     """Return a vector that A stretches nearly by ‖A‖₂, in integers: any vector gives a bound."""
-    _, _, right = np.linalg.svd(np.vectorize(float, otypes=[float])(A))
+    _, _, right = np.linalg.svd(floats(A))
     return np.round(right[0] * 2**20).astype(int)
 
 
@@ -160,9 +160,9 @@ def free(a: Array) -> bool:
     return isinstance(a.flat[0], Free)
 
 
-def norm_above(W: Array) -> float:
+def norm_above(W: Array) -> Fraction:
     """Return the library's float ≥ ‖W‖₂, W being exact in floats."""
-    return float(bounds.singular_value_bounds(np.vectorize(float, otypes=[float])(W))[1])
+    return Fraction(float(bounds.singular_value_bounds(floats(W))[1]))
 
 
 # ---- the LSTM's growth ------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from .gated_steps import (
     within_blocks,
     within_norm,
 )
-from .gates_lstm import FORGETS_OUTPUT, NO_PRIMES, SWAPPED, spectral_radius
+from .gates_lstm import NO_PRIMES, SWAPPED, spectral_radius
 from .norms import Array, largest, within
 from .strategies import Draw
 from .unrolled import product, tape_jacobian, trajectory
@@ -149,7 +149,6 @@ else μ ≤ 0, and let u = (1 − f̄, ā). In each case Mu ≥ u ≥ 0, u ≠ 0
     sensitivity=(
         ORDER,
         SWAPPED,
-        FORGETS_OUTPUT,
         Mistake(
             "contracting if the diagonal of M is below 1",
             "tinygrad_rnn.proofs.gates_memory.contracts",
@@ -225,8 +224,8 @@ $$\Big\lVert \frac{\partial c_T}{\partial c_0} - \prod_t \mathrm{diag}(f_t) \Big
 through {h, c} of the products of the blocks (J_t)_{k_t k_{t−1}}. The path that stays in c
 contributes Π diag(f_t), since (J_t)_cc = diag(f_t) without peepholes. Any other contributes a
 product whose norm is at most that of the entries of the M_t along it, and these add up to (M_T ⋯
-M_1)_cc minus the path that stays in c, Π f̄_t. Every other path goes through h and returns by a factor A_t = ∂c_t/
-∂h_{t−1}, which is 0 if W_h = 0, and is what is left out if the gates are held fixed.""",
+M_1)_cc minus the path that stays in c, Π f̄_t. Every other path goes through h and returns by a
+factor A_t = ∂c_t/∂h_{t−1}: it is 0 if W_h = 0, and left out if the gates are held fixed.""",
     sources=("S3-12", "S3-15", "Hochreiter & Schmidhuber 1997", "Gers et al. 2000"),
     cases=_plain,
     systems=("ball", "rational"),
