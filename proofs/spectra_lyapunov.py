@@ -119,6 +119,7 @@ P_k} \le \prod_{i \le k} \sigma_i(P), \qquad \rho_i \le \lVert P e_i \rVert.$$""
     hypotheses=(
         "Q is carried from step to step: Q_t R_t = J_t Q_{t−1}",
         "Q_0 = I, for ρ_1 and the columns",
+        "the J_t are invertible, which only makes the R_t unique and their diagonals positive",
     ),
     proof="""R_T ⋯ R_1 = Q_Tᵀ P is upper triangular with the diagonal ρ. So P = Q_T R is the QR
 decomposition of P: P_k = Q_T R_k, and P_kᵀP_k = R_kᵀR_k, whose determinant is that of the leading k
@@ -243,7 +244,11 @@ J_t| = \log |\det W| + \frac1T \sum_{t,j} \log |f'(a_{t,j})| \le \log |\det W| +
 $$\frac1H \sum_i \lambda_i \le \Lambda \le \log(\gamma \lVert W \rVert_2), \qquad \lambda_i \le
 \log(\gamma \lVert W \rVert_2).$$ So it is with their limits as $T \to \infty$, where they exist,
 and with their upper limits in the inequalities.""",
-    hypotheses=("|f'| ≤ γ", "ω ≥ ‖W‖₂: the norm, not an eigenvalue's modulus"),
+    hypotheses=(
+        "|f'| ≤ γ",
+        "ω ≥ ‖W‖₂: the norm, not an eigenvalue's modulus",
+        "the J_t are invertible, which only keeps the exponents finite",
+    ),
     proof="""The sum is S-3 with log |det J_t| = log |det W| + Σ_j log |f'(a_{t,j})|. |det P| = Π
 σ_i ≤ σ_1^H gives the second line's first inequality, and even (det P)² ≤ (‖P‖_F²/H)^H ≤ σ_1^{2H},
 since the geometric mean of the σ_i² is at most the arithmetic. B-1 gives the second. (R_t)_ii =
