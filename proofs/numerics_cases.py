@@ -30,9 +30,9 @@ def tree(f: Callable[[Array], Array], data: Any) -> Any:
     return tuple(tree(f, a) for a in data) if isinstance(data, tuple) else f(data)
 
 
-def in_balls(f: Callable[..., Any], *args: Any) -> Any:
-    """Evaluate f on balls, with at least 256 bits."""
-    with scalars.precision(max(256, flint.ctx.prec)):
+def in_balls(f: Callable[..., Any], *args: Any, bits: int = 256) -> Any:
+    """Evaluate f on balls, with at least so many bits."""
+    with scalars.precision(max(bits, flint.ctx.prec)):
         return f(*(tree(scalars.ball, a) for a in args))
 
 
