@@ -123,6 +123,11 @@ WORKS: dict[str, Work] = {
         "Proceedings of the 2014 Conference on Empirical Methods in Natural Language Processing",
         pages="1724--1734", doi="10.3115/v1/D14-1179",
     ),
+    "Clarke 1975": _article(
+        "clarke1975", 1975, "Frank H. Clarke",
+        "Generalized gradients and applications",
+        "Transactions of the American Mathematical Society", volume="205", pages="247--262",
+    ),
     "Engelken, Wolf & Abbott 2023": _article(
         "engelken2023", 2023, "Rainer Engelken, Fred Wolf, L. F. Abbott",
         "Lyapunov spectra of chaotic recurrent neural networks",
@@ -136,16 +141,16 @@ WORKS: dict[str, Work] = {
         "gelfand1941", 1941, "Israel M. Gelfand",
         "Normierte Ringe", "Matematicheskii Sbornik", volume="9", number="1", pages="3--24",
     ),
+    "Gers et al. 2000": _article(
+        "gers2000forget", 2000, "Felix A. Gers, Jürgen Schmidhuber, Fred Cummins",
+        "Learning to forget: continual prediction with LSTM",
+        "Neural Computation", volume="12", number="10", pages="2451--2471",
+    ),
     "Gers & Schmidhuber 2000": _paper(
         "gers2000time", 2000, "Felix A. Gers, Jürgen Schmidhuber",
         "Recurrent nets that time and count",
         "Proceedings of the IEEE-INNS-ENNS International Joint Conference on Neural Networks",
         volume="3", pages="189--194",
-    ),
-    "Gers, Schmidhuber & Cummins 2000": _article(
-        "gers2000forget", 2000, "Felix A. Gers, Jürgen Schmidhuber, Fred Cummins",
-        "Learning to forget: continual prediction with LSTM",
-        "Neural Computation", volume="12", number="10", pages="2451--2471",
     ),
     "Glorot & Bengio 2010": _paper(
         "glorot2010", 2010, "Xavier Glorot, Yoshua Bengio",
@@ -178,11 +183,6 @@ WORKS: dict[str, Work] = {
     "Higham 2002": _book(
         "higham2002", 2002, "Nicholas J. Higham",
         "Accuracy and stability of numerical algorithms", "SIAM", edition="second",
-    ),
-    "Hochreiter 1991": Work(
-        "hochreiter1991", "mastersthesis", "Sepp Hochreiter",
-        "Untersuchungen zu dynamischen neuronalen Netzen", 1991,
-        {"school": "Technische Universität München", "type": "Diplomarbeit"},
     ),
     "Hochreiter & Schmidhuber 1997": _article(
         "hochreiter1997", 1997, "Sepp Hochreiter, Jürgen Schmidhuber",
@@ -273,6 +273,9 @@ WORKS: dict[str, Work] = {
         "Using complex variables to estimate derivatives of real functions",
         "SIAM Review", volume="40", number="1", pages="110--112",
     ),
+    "Sterbenz 1974": _book(
+        "sterbenz1974", 1974, "Pat H. Sterbenz", "Floating-point computation", "Prentice-Hall",
+    ),
     "Sussmann 1992": _article(
         "sussmann1992", 1992, "Héctor J. Sussmann",
         "Uniqueness of the weights for minimal feedforward nets with a given input-output map",
@@ -325,20 +328,26 @@ def is_formula(source: str) -> bool:
     return FORMULA.fullmatch(source) is not None
 
 
+def named(source: str) -> list[str]:
+    """Return the works that a source names: one, or those with which to compare our own proof."""
+    return [name for name in WORKS if name in source]
+
+
 def cite(theorems: Sequence[Theorem], format: str) -> str:
     """Return how to cite theorems, then their sources, as ``text`` or ``bibtex``."""
     sources = dict.fromkeys(source for theorem in theorems for source in theorem.sources)
-    works = [WORKS[source] for source in sources if source in WORKS]
+    works = [WORKS[name] for name in dict.fromkeys(n for s in sources for n in named(s))]
     if format == "bibtex":
         return "\n\n".join([*map(_theorem_bibtex, theorems), *(work.bibtex() for work in works)])
     lines = [
         f"{AUTHORS}. {TITLE}, version {__version__}. Theorem {theorem.id}: {theorem.title}."
         for theorem in theorems
     ]
-    found = [work.text() for work in works]
+    own = [f"{source[0].upper()}{source[1:]}." for source in sources if source.startswith(OWN)]
+    found = own + [work.text() for work in works]
     if formulas := [source for source in sources if is_formula(source)]:
         found.append(f"The lecture notes, formulas {', '.join(formulas)}.")
-    return "\n".join(lines + (["", "Sources:", *(f"  {line}" for line in found)] if found else []))
+    return "\n".join([*lines, "", "Sources:", *(f"  {line}" for line in found)])
 
 
 def _theorem_bibtex(theorem: Theorem) -> str:

@@ -47,8 +47,7 @@ def ledger() -> str:
             "| --- | --- | --- | --- | --- | --- | --- |",
             *(_row(*_theorem(theorem)) for theorem in group),
         ]
-    cited = {source for theorem in theorems for source in theorem.sources}
-    lines += ["\n## Literature\n", *(f"- {work.text()}" for n, work in WORKS.items() if n in cited)]
+    lines += ["\n## Literature\n", *(f"- {work.text()}" for work in WORKS.values())]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from itertools import groupby
 from typing import Any
 
@@ -9,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import mathml, plots
-from .bibliography import WORKS
+from .bibliography import WORKS, named
 from .catalogue import CHAPTERS, SYSTEMS
 from .notes import told
 from .report import conclusion, script
@@ -28,12 +29,14 @@ def html(report: Entry) -> str:
     )
     environment.filters |= {
         "html": lambda text: Markup(mathml.html(text)),
+        "source": lambda source: Markup(_linked(source, report["notes"])),
         "heat": lambda values, name: Markup(plots.heat(name, values)),
         "strip": lambda level: Markup(_strip(level)),
         "script": script,
         "slug": lambda verdict: verdict.lower().replace(" ", "-"),
     }
-    cited = {s for e in (*report["theorems"], *report["examples"]) for s in e["sources"]}
+    sources = {s for e in (*report["theorems"], *report["examples"]) for s in e["sources"]}
+    cited = {name for source in sources for name in named(source)}
     return environment.get_template("page.html").render(
         report=report,
         conclusion=conclusion(report),
@@ -42,10 +45,18 @@ def html(report: Entry) -> str:
             for name, entries in groupby(report["theorems"], key=lambda entry: entry["chapter"])
         ],
         systems=SYSTEMS,
-        works={name: work for name, work in WORKS.items() if name in cited},
-        notes={row["id"] for row in report["notes"]},
+        works=[work for name, work in WORKS.items() if name in cited],
         refereed=told.summary(report["notes"], report["traps"]),
     )
+
+
+def _linked(source: str, notes: list[Entry]) -> str:
+    anchors = {name: WORKS[name].key for name in named(source)}
+    anchors |= {row["id"]: row["id"] for row in notes if row["id"] == source}
+    html = escape(source)
+    for name, anchor in anchors.items():
+        html = html.replace(escape(name), f'<a href="#{anchor}">{escape(name)}</a>')
+    return html
 
 
 def _strip(level: Entry) -> str:
