@@ -236,3 +236,49 @@ def test_the_picture_has_a_line_for_each_wrong_gradient(tmp_path: Any) -> None:
 def test_there_is_no_picture_of_a_correct_layer() -> None:
     with pytest.raises(ValueError, match="not refuted"):
         tg.check_layer(Layer(CELLS[0]), CELLS[0], budget="quick").plot()
+
+
+# ---- sequences of unequal lengths ---------------------------------------------------------------
+
+
+class WithLengths:
+    """A layer that takes ``lengths`` and pads hs with zeros, or with the last state."""
+
+    def __init__(self, cell: Any, padding: str, knows: bool = True) -> None:
+        self.cell, self.padding, self.knows = cell, padding, knows
+
+    def forward(self, params: Any, x: Any, *state: Any, lengths: Any) -> tuple[Any, Any]:
+        cell = replace(self.cell, D=x.shape[2], H=state[0].shape[1])
+        run = tg.unroll(cell, params, x, state, method="tape")
+        going = np.arange(len(x))[:, None, None] < lengths[:, None]
+        final = tuple(s[lengths, np.arange(len(lengths))] for s in run.states)
+        rest = 0 * run.outputs if self.padding == "zeros" else final[0]
+        hs = np.where(going, run.outputs, rest)
+        return (hs, *final), (cell, params, x, state, lengths, going)
+
+    def backward(self, d_outputs: Any, cache: Any) -> dict[str, Any]:
+        cell, params, x, state, lengths, going = cache
+        zero = np.zeros((*x.shape[:2], cell.H), x.dtype)
+        d_hs, *d_state = (zero if d is None else d for d in d_outputs)
+        d_state = [zero[0] if d.ndim == 3 else d for d in d_state]
+        if self.padding == "state":
+            d_state[0] = d_state[0] + np.where(going, 0 * d_hs, d_hs).sum(axis=0)
+        d_hs = np.where(going, d_hs, zero)
+        g = tg.bptt(
+            cell, params, x, d_hs, state, d_state=tuple(d_state), method="chain",
+            lengths=lengths if self.knows else None,
+        )  # fmt: skip
+        return {**g, **dict(zip(("h0", "c0"), g.pop("state"), strict=False))}
+
+
+@pytest.mark.parametrize("padding", ["zeros", "state"])
+@pytest.mark.parametrize("cell", [tg.RNNCell(3, 4), tg.LSTMCell(3, 4)], ids=str)
+def test_lengths(cell: Any, padding: str) -> None:
+    map = {"lengths": "lengths", "padding": padding}
+    report = tg.check_layer(WithLengths(cell, padding), cell, map=map)
+    assert report.verdict == "CONSISTENT", str(report)
+    report = tg.check_layer(WithLengths(cell, padding, knows=False), cell, map=map)
+    assert report.verdict == "REFUTED"
+    assert "only T ≥ 2" in report.conditions
+    other = {"lengths": "lengths", "padding": "zeros" if padding == "state" else "state"}
+    assert tg.check_layer(WithLengths(cell, padding), cell, map=other).culprits == ["outputs"]

@@ -35,7 +35,7 @@ def test_a_step_taken_apart_is_the_cells_step(cell: Any) -> None:
     def both(f: Any) -> Any:
         return differentiate(f, inputs, lambda o: draw_cotangents(trial, o), np.dtype(float))
 
-    ours, true = both(taken_apart), both(specification(cell, LayerMap(), count))
+    ours, true = both(taken_apart), both(specification(cell, LayerMap(), trial, count))
     for got, expected in zip(ours.outputs, true.outputs, strict=True):
         assert not expected.wrong(got.value).any()
     for name, expected in true.gradients.items():

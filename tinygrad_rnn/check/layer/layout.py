@@ -40,6 +40,11 @@ class LayerMap:
         candidate.
     batch_first : bool
         Whether sequences are (N, T, ·).
+    lengths : str
+        The keyword of ``forward`` for the lengths (N,) of the sequences, integers from 1 to T;
+        ``""`` if it has none. After its length a sequence keeps its state.
+    padding : str
+        What hs holds after a sequence's length: ``"state"`` or ``"zeros"``.
 
     Examples
     --------
@@ -60,6 +65,8 @@ class LayerMap:
     second_bias: str | tuple[str, ...] = ""
     mirrored: bool = False
     batch_first: bool = False
+    lengths: str = ""
+    padding: str = "state"
 
     def check(self, cell: Cell) -> None:
         """Refuse a map that does not fit the cell.
@@ -80,6 +87,8 @@ class LayerMap:
             raise ValueError(f"gates must be an order of {own!r}, got {self.gates!r}.")
         if self.stacked not in ("", "xh", "hx"):
             raise ValueError(f'stacked must be "", "xh" or "hx", got {self.stacked!r}.')
+        if self.padding not in ("state", "zeros"):
+            raise ValueError(f'padding must be "state" or "zeros", got {self.padding!r}.')
         if self.mirrored and not isinstance(cell, GRUCell):
             raise ValueError(f"mirrored is about the GRU's update gate, not {type(cell).__name__}.")
 

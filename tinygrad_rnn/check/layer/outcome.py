@@ -12,7 +12,7 @@ from tinygrad_rnn.cells import Cell
 from tinygrad_rnn.check.layer.layout import LayerMap
 from tinygrad_rnn.check.layer.rounding import Bounded, Function, Reference, differentiate
 from tinygrad_rnn.check.layer.subject import Arrays, Refusal, Subject, strided
-from tinygrad_rnn.check.layer.trials import Trial, draw, draw_cotangents, sized
+from tinygrad_rnn.check.layer.trials import Trial, draw, draw_cotangents, draw_lengths, sized
 from tinygrad_rnn.functions import Array
 from tinygrad_rnn.recurrent import unroll
 
@@ -75,15 +75,25 @@ class Outcome:
         return float(np.max(np.where(true.wrong(got), relative, 0.0)))
 
 
-def specification(cell: Cell, map: LayerMap, count: int) -> Function:
+def specification(cell: Cell, map: LayerMap, trial: Trial, count: int) -> Function:
     """Return the first ``count`` outputs of the cell as a function of the layer's inputs."""
+    going = (np.arange(trial.T)[:, None] < draw_lengths(trial))[..., None]
+
+    def stopping(inputs: Any) -> tuple[Array, ...]:
+        params = map.canonical(cell, inputs)
+        state, hs = tuple(inputs[f"{s}0"] for s in cell.state_names), []
+        for on, x in zip(going, inputs["x"], strict=True):
+            new = cell.step(params, x, state)
+            state = tuple(np.where(on, n, s) for n, s in zip(new, state, strict=True))
+            hs.append(np.where(on, state[0], 0.0) if map.padding == "zeros" else state[0])
+        return (np.stack(hs), *state)[:count]
 
     def outputs(inputs: Any) -> tuple[Array, ...]:
         state = tuple(inputs[f"{s}0"] for s in cell.state_names)
         run = unroll(cell, map.canonical(cell, inputs), inputs["x"], state, method="tape")
         return (run.outputs, *run.final)[:count]
 
-    return outputs
+    return stopping if map.lengths else outputs
 
 
 class Conformance:
@@ -113,7 +123,7 @@ class Conformance:
         try:
             if trial.protocol == "after":
                 self._other_call(subject, trial, backward=True)
-            outputs, form, cache = subject.forward(given)
+            outputs, form, cache = subject.forward(given, draw_lengths(trial))
             changed = [k for k, v in inputs.items() if not np.array_equal(given[k], v)]
             complaint = self._misshapen(trial, outputs)
             if complaint:
@@ -144,7 +154,7 @@ class Conformance:
             key=lambda dtype: float(np.finfo(dtype).eps),
         )
         reference = differentiate(
-            specification(cell, self.map, len(outputs)), inputs, lambda _: drawn, precision
+            specification(cell, self.map, trial, len(outputs)), inputs, lambda _: drawn, precision
         )
         wrong = wrong_outputs(outputs, reference, OUTPUTS) or wrong_gradients(got, reference)
         side_effects = tuple(dict.fromkeys(changed))
@@ -152,7 +162,8 @@ class Conformance:
 
     def _other_call(self, subject: Subject, trial: Trial, backward: bool) -> None:
         other = replace(trial, seed=trial.seed + 100)
-        outputs, form, cache = subject.forward(draw(self.cell, self.map, other, None))
+        inputs = draw(self.cell, self.map, other, None)
+        outputs, form, cache = subject.forward(inputs, draw_lengths(other))
         if backward:
             subject.backward(draw_cotangents(other, outputs), form, cache)
 

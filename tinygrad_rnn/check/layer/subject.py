@@ -74,13 +74,15 @@ class Subject:
         """Return the subject before it was ever called."""
         return Subject(self.layer, self.map, self.state_names)
 
-    def forward(self, inputs: Arrays) -> tuple[list[Array], Any, Any]:
+    def forward(self, inputs: Arrays, lengths: Array) -> tuple[list[Array], Any, Any]:
         """Return the outputs as a list and as they came, and the cache."""
         m = self.map
         special = {"x", *(f"{s}0" for s in self.state_names)}
         params = {k: v for k, v in inputs.items() if k not in special}
         state = [inputs[f"{s}0"] for s in self.state_names]
-        result = _guarded("forward", self.layer.forward, params, m.sequence(inputs["x"]), *state)
+        keywords = {m.lengths: lengths.copy()} if m.lengths else {}
+        arguments = params, m.sequence(inputs["x"]), *state
+        result = _guarded("forward", self.layer.forward, *arguments, **keywords)
         if not isinstance(result, tuple) or len(result) != 2:
             raise Refusal("forward must return the pair (outputs, cache)")
         outputs, cache = result
@@ -106,9 +108,9 @@ class Subject:
         return {k: None if v is None else np.array(v) for k, v in result.items()}
 
 
-def _guarded(what: str, call: Any, *args: Any) -> Any:
+def _guarded(what: str, call: Any, *args: Any, **keywords: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
-            return call(*args)
+            return call(*args, **keywords)
     except Exception as error:  # whatever a layer does wrong
         raise Refusal(f"{what} raises {type(error).__name__}: {error}") from error

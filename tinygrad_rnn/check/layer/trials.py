@@ -91,6 +91,12 @@ def _parameter(rng: np.random.Generator, shape: tuple[int, ...], regime: str) ->
     return gain * rng.standard_normal(shape) / np.sqrt(min(shape))
 
 
+def draw_lengths(trial: Trial) -> Array:
+    """Draw the lengths of the sequences, T, T − 1, … in no order."""
+    order = np.random.default_rng([trial.seed + 2, trial.N]).permutation(trial.N)
+    return np.asarray(trial.T - order % trial.T)
+
+
 def draw_cotangents(trial: Trial, outputs: list[Array]) -> list[Array | None]:
     """Draw the cotangents of (hs, h_T, c_T), None where the trial has none."""
     rng = np.random.default_rng([trial.seed + 1, trial.T, trial.N, trial.D, trial.H])
