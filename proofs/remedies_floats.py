@@ -208,7 +208,9 @@ def _extreme(draw: Draw, system: str) -> Case:
     signs = draw(st.lists(st.sampled_from((-1, 1)), min_size=n, max_size=n))
     g = np.array(sizes) * signs * (family != "zero")
     near = draw(st.booleans()) and family != "zero"
-    θ = max(sizes) * draw(st.sampled_from((0.5, 1.0, 1.5))) if near else draw(_any_size(dtype))
+    factor = draw(st.sampled_from((0.5, 1.0, 1.5)))
+    # Half of the smallest float is 0, which is no threshold.
+    θ = max(sizes) * factor or max(sizes) if near else draw(_any_size(dtype))
     return {"g": g, "θ": np.array(float(θ)), "dtype": dtype, "family": family}
 
 
@@ -241,9 +243,9 @@ $c_i$ of the computed $g\min(1, \theta/\|g\|)$ are finite, have the signs of the
 and
 $$(1-\delta)\,t_i - \eta \le |c_i| \le (1+\delta)\,t_i + \eta, \qquad
   t_i = |g_i| \min\Big(1, \frac{\theta}{\|g\|}\Big);$$
-the computed norm is off by a factor in $1 \pm \delta$, and infinite only if $(1+\delta)\|g\|$
-exceeds the largest float. $g = 0$ stays $0$. If an entry is NaN or infinite, or $\theta$ is zero,
-negative, NaN or infinite, a ValueError says so.""",
+the computed norm is within $\delta\|g\| + \eta$ of $\|g\|$, and infinite only if
+$(1+\delta)\|g\|$ exceeds the largest float. $g = 0$ stays $0$. If an entry is NaN or
+infinite, or $\theta$ is zero, negative, NaN or infinite, a ValueError says so.""",
     hypotheses=(
         "The squares are taken of g scaled by a power of two, so that max |gᵢ| is in [1/2, 1)",
         "Finite entries and a finite θ > 0 (anything else is refused)",
@@ -257,7 +259,9 @@ product with gᵢ, and the conversion of the quotient to the precision of g add 
 θ/r does not overflow, since r2^e > θ where it is needed. Underflow of θ/r, of the product and of
 the last scaling adds at most half the smallest float each, the middle one perhaps twice that. If
 the computed norm decides min(1, θ/‖g‖) wrongly, then ‖g‖ is within (n/2 + 1)u of θ relatively, and
-both candidates differ by no more than that factor, which leaves room for three roundings.""",
+both candidates differ by no more than that factor, which leaves room for three roundings. A norm
+that is subnormal is off by half the smallest float in addition, which moves |gᵢ|θ/‖g‖ as much at
+most.""",
     sources=("S2-11", "S1-36", "Pascanu, Mikolov & Bengio 2013", "Higham 2002"),
     cases=_extreme,
     systems=("rational",),
@@ -309,9 +313,9 @@ def _clipping_is_accurate(
         yield at_most("(1 − δ)t ≤ |c| + η", *_over((1 - δ) ** 2 * target, below))
     norm = float(global_norm(g))
     if np.isfinite(norm):
-        exact = Fraction(norm) ** 2
-        yield at_most("norm ≤ (1 + δ)‖g‖", *_over(exact, (1 + δ) ** 2 * square))
-        yield at_most("(1 − δ)‖g‖ ≤ norm", *_over((1 - δ) ** 2 * square, exact))
+        above, below = max(Fraction(norm) - η, Fraction(0)), Fraction(norm) + η
+        yield at_most("norm ≤ (1 + δ)‖g‖ + η", *_over(above**2, (1 + δ) ** 2 * square))
+        yield at_most("(1 − δ)‖g‖ ≤ norm + η", *_over((1 - δ) ** 2 * square, below**2))
     else:
         largest = Fraction(float(np.finfo(np.float64).max))
         yield at_most("largest float ≤ (1 + δ)‖g‖", largest**2 / square, (1 + δ) ** 2)
