@@ -55,7 +55,7 @@ def _one_column(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
 
 def _seldom(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
     """One entry in 10⁶ is not zero: the variance of lecun, with heavy tails."""
-    return gain * 1e3 / math.sqrt(shape[0]) * (rng.random(shape) < 1e-6)
+    return gain * 1e3 / math.sqrt(shape[0]) * (rng.integers(10**6, size=shape) == 0)
 
 
 def _shifted(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
@@ -188,7 +188,7 @@ def _repeated(rng: Any, shape: Any, gain: float) -> Array:
 
 def _idle(rng: Any, shape: Any, gain: float) -> Array:
     """Nine columns in ten are zero."""
-    return init.he(rng, shape, gain) * (rng.random(shape[1]) < 0.1)
+    return init.he(rng, shape, gain) * (rng.integers(10, size=shape[1]) == 0)
 
 
 @theorem(
