@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tinygrad_rnn import __version__
 
 from .catalogue import Theorem
+from .notes import CLAIMS
 
 TITLE = "tinygrad_rnn: the gradient theory of recurrent networks, executable"
 AUTHORS = "The tinygrad_rnn authors"
@@ -346,7 +347,8 @@ def cite(theorems: Sequence[Theorem], format: str) -> str:
     own = [f"{source[0].upper()}{source[1:]}." for source in sources if source.startswith(OWN)]
     found = own + [work.text() for work in works]
     if formulas := [source for source in sources if is_formula(source)]:
-        found.append(f"The lecture notes, formulas {', '.join(formulas)}.")
+        places = "; ".join(f"{id} ({CLAIMS[id].where})" for id in formulas)
+        found.append(f"The lecture notes: {places}.")
     return "\n".join([*lines, "", "Sources:", *(f"  {line}" for line in found)])
 
 

@@ -162,7 +162,7 @@ def test_cite():
     assert result.exit_code == 0
     assert "Theorem B-5: " in result.output
     assert "On the difficulty of training recurrent neural networks" in result.output
-    assert "formulas S0-1" in result.output
+    assert "lecture notes: S0-1 (file 0, " in result.output
     result = run("cite", "B-5,B-1", "--format", "bibtex")
     assert "@software{tinygrad_rnn:B-1,\n" in result.output
     assert result.output.count("@inproceedings{pascanu2013,") == 1
