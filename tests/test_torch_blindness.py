@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from handmade import Array, example
+from source_tree import ROOT
 
 import tinygrad_rnn as tg
 
@@ -58,3 +62,13 @@ def test_gradcheck_passes_an_all_zero_gradient() -> None:
     f = lambda x: 1e-8 * np.sum(np.sin(x))  # noqa: E731
     report = tg.check_gradients(f, [np.array([0.3, 1.0])], gradient=np.zeros_like)
     assert report.verdict == "REFUTED"
+
+
+def test_the_page_says_what_torch_says() -> None:
+    page = (ROOT / "docs/gradcheck.md").read_text(encoding="utf-8")
+    found = re.search(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```", page, re.M | re.S)
+    assert found
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(found[1], {})
+    assert printed.getvalue() == found[2]
