@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from tinygrad_rnn import bounds
 from tinygrad_rnn.autodiff import d_sigmoid, d_tanh, sigmoid
-from tinygrad_rnn.cells import LSTMCell
+from tinygrad_rnn.cells import GRUCell, LSTMCell
 from tinygrad_rnn.cells.cell import split
 
 from .catalogue import Case, Comparison, at_most
@@ -30,6 +30,7 @@ GRUS = tuple(kind for kind in GATED if "GRU" in kind)
 REACHES = (0.0, 0.125, 1.0, 8.0)
 FAR = {"rational": 2.0**20}  # σ(±FAR) is nearly 0 or 1
 WEIGHTS = ("generic", "aligned", "alone")
+Size = Callable[[Array], Any]  # of a matrix: a number not below its norm
 
 
 # ---- cases --------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def lstm_factors(cell: Any, params: Any, x_t: Array, state: Any) -> tuple[Array,
 
 
 def lstm_entries(
-    cell: Any, params: Any, factors: tuple[Any, ...], size: Callable[[Array], Any]
+    cell: Any, params: Any, factors: tuple[Any, ...], size: Size
 ) -> tuple[Any, Any, Any, Any]:
     """Return f̄, ā, ē, ḡ from bounds of the factors; ``size`` bounds a matrix."""
     f, by_f, by_i, by_g, by_o, e = factors
@@ -202,3 +203,42 @@ def largest_of(factors: tuple[Array, ...]) -> tuple[Any, ...]:
 def growth_matrix(f: Any, a: Any, e: Any, g: Any) -> Array:
     """M = [[1, ē], [0, 1]] [[ḡ, 0], [ā, f̄]]."""
     return np.array([[e * a + g, e * f], [a, f]], dtype=object)
+
+
+# ---- the GRU's terms ----------------------------------------------------------------------------
+
+
+class Terms(NamedTuple):
+    """J = diag(leak) + diag(by_c) K + diag(by_z) W_zᵀ, and a number κ ≥ ‖K‖₂."""
+
+    leak: Array
+    by_c: Array
+    by_z: Array
+    K: Array
+    W_z: Array
+    kappa: Any
+
+
+def blocks_of(cell: GRUCell, params: Any) -> tuple[Any, Array, Array]:
+    """Return W_r (None for ``minimal``), W_z and W_c."""
+    *W_r, W_z, W_c = split(params["W_h"], params["W_h"].shape[1] // cell.H)
+    return (W_r[0] if W_r else None), W_z, W_c
+
+
+def terms(cell: GRUCell, params: Any, x_t: Array, state: Any, size: Size) -> Terms:
+    """Write out the terms of one step of one sequence."""
+    h = state[0][0]
+    gates = cell._gates(params, x_t, state[0])
+    a_r, a_z, a_c, u = (np.zeros(0) if a is None else a[0] for a in gates)
+    W_r, W_z, W_c = blocks_of(cell, params)
+    z, c = sigmoid(a_z), np.tanh(a_c)
+    K, kappa = W_c.T, size(W_c)
+    if W_r is not None:
+        r, reads = sigmoid(a_r), u if u.size else h
+        outer, inner = largest(r), largest(np.abs(reads * d_sigmoid(a_r)))
+        by_r = (reads * d_sigmoid(a_r))[:, None] * W_r.T
+        if cell.variant == "reset_before":
+            K, kappa = W_c.T @ (np.diag(r) + by_r), size(W_c) * (outer + inner * size(W_r))
+        else:
+            K, kappa = r[:, None] * W_c.T + by_r, outer * size(W_c) + inner * size(W_r)
+    return Terms(1 - z, z * d_tanh(a_c), (c - h) * d_sigmoid(a_z), K, W_z.T, kappa)

@@ -10,71 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygrad_rnn.autodiff import d_sigmoid, d_tanh, sigmoid
 from tinygrad_rnn.bounds import growth, local_growth
 from tinygrad_rnn.cells import GRUCell
-from tinygrad_rnn.cells.cell import split
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
 from .free import floats, freed
 from .gated_steps import (
     GRUS,
+    Size,
+    Terms,
     a_step,
+    blocks_of,
     direction,
     free,
     norm_above,
     root_above,
     rounded_up,
     steps,
+    terms,
     within_norm,
 )
 from .gates_lstm import spectral_radius
 from .norms import Array, largest, principal_minors, within
 from .strategies import Draw
 from .unrolled import trajectory
-
-Size = Callable[[Array], Any]
-
-
-class Terms(NamedTuple):
-    """J = diag(leak) + diag(by_c) K + diag(by_z) W_zᵀ, and a number κ ≥ ‖K‖₂."""
-
-    leak: Array
-    by_c: Array
-    by_z: Array
-    K: Array
-    W_z: Array
-    kappa: Any
-
-
-def blocks_of(cell: GRUCell, params: Any) -> tuple[Any, Array, Array]:
-    """Return W_r (None for ``minimal``), W_z and W_c."""
-    *W_r, W_z, W_c = split(params["W_h"], params["W_h"].shape[1] // cell.H)
-    return (W_r[0] if W_r else None), W_z, W_c
-
-
-def terms(cell: GRUCell, params: Any, x_t: Array, state: Any, size: Size) -> Terms:
-    """Write out the terms of one step of one sequence."""
-    h = state[0][0]
-    gates = cell._gates(params, x_t, state[0])
-    a_r, a_z, a_c, u = (np.zeros(0) if a is None else a[0] for a in gates)
-    W_r, W_z, W_c = blocks_of(cell, params)
-    z, c = sigmoid(a_z), np.tanh(a_c)
-    K, kappa = W_c.T, size(W_c)
-    if W_r is not None:
-        r, reads = sigmoid(a_r), u if u.size else h
-        outer, inner = largest(r), largest(np.abs(reads * d_sigmoid(a_r)))
-        by_r = (reads * d_sigmoid(a_r))[:, None] * W_r.T
-        if cell.variant == "reset_before":
-            K, kappa = W_c.T @ (np.diag(r) + by_r), size(W_c) * (outer + inner * size(W_r))
-        else:
-            K, kappa = r[:, None] * W_c.T + by_r, outer * size(W_c) + inner * size(W_r)
-    return Terms(1 - z, z * d_tanh(a_c), (c - h) * d_sigmoid(a_z), K, W_z.T, kappa)
 
 
 def gru_cases(system: str) -> st.SearchStrategy[Case]:
