@@ -21,19 +21,28 @@ Function = Callable[[Any, Any], Any]
 CELLS = 32  # boxes of the reduced argument on either side of 0
 APART = 6  # from 2^(−APART) on, all octaves are one box
 
+
+def _slope(e: Any, m: Any) -> Any:
+    q = e / (1 + e)
+    return q * (1 - q)
+
+
+def _tanh_slope(e: Any, m: Any) -> Any:
+    q = 1 / (1 + e)
+    return 4 * e * q * q
+
+
 # What the kernels compute from e = e^(−z) and m = e − 1: z is |x| for σ, and 2|x| for tanh.
-# fmt: off
 FORMULAS: dict[str, Function] = {
-    "e^(−z)":     lambda e, m: e,
+    "e^(−z)": lambda e, m: e,
     "e^(−z) − 1": lambda e, m: m,
-    "σ":          lambda e, m: e / (1 + e),
-    "σ, x > 0":   lambda e, m: 1 - e / (1 + e),
-    "σ'":         lambda e, m: e / (1 + e) * (1 - e / (1 + e)),
-    "tanh":       lambda e, m: m / (2 + m),
+    "σ": lambda e, m: e / (1 + e),
+    "σ, x > 0": lambda e, m: 1 - e / (1 + e),
+    "σ'": _slope,
+    "tanh": lambda e, m: m / (2 + m),
     "tanh, with its derivative": lambda e, m: m * (1 / (1 + e)),
-    "tanh'":      lambda e, m: 4 * e * (1 / (1 + e)) * (1 / (1 + e)),
+    "tanh'": _tanh_slope,
 }
-# fmt: on
 
 
 def half_ulp(x: arb, u: float) -> float:
