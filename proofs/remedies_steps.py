@@ -159,9 +159,10 @@ def _descent(
     square = g @ g
     size = length if kind == "quadratic" else np.sqrt(square)
     c = θ / larger(size, θ)
-    rise = f(_step(x, g, η, θ)) - f(x)
-    yield at_most("f(x⁺) − f(x) + ηc‖g‖² ≤ ½L(ηc‖g‖)²", rise + η * c * square,
-                  L * η * η * c * c * square / 2)  # fmt: skip
+    after = _step(x, g, η, θ)
+    rise, moved = f(after) - f(x), η * η * c * c * square
+    yield equal("‖x⁺ − x‖² = (ηc‖g‖)²", ((after - x) ** 2).sum(), moved)
+    yield at_most("f(x⁺) − f(x) + ηc‖g‖² ≤ ½L(ηc‖g‖)²", rise + η * c * square, L * moved / 2)
     if downhill or ηL <= 2:
         yield at_most("f(x⁺) ≤ f(x)", rise, 0 * L)
     if kind == "quadratic":
