@@ -303,9 +303,9 @@ $\delta P$, with the factors in reverse order.""",
         "(b) the entries are Gaussian of variance σ²/n",
         "(b) v does not depend on them",
     ),
-    proof="""(a) P = (gQᵀ)ᵀ, T factors, and (gQᵀ)ᵀ(gQᵀ) = g²QQᵀ = g²I; cancel the innermost pair, T
-times. PᵀP = g^{2T}I says that all singular values are g^T; P is square, so PPᵀ = g^{2T}I too, which
-is the claim on δP. (b) Given W_1, …, W_{t−1}, the vector P_{t−1}v is fixed, W_t is Gaussian as
+    proof="""(a) P is the product of T factors A = gQᵀ, and AᵀA = g²QQᵀ = g²I; in PᵀP this cancels
+the innermost pair, T times. So all singular values are g^T; P is square, so PPᵀ = g^{2T}I as well,
+which is the claim on δP. (b) Given W_1, …, W_{t−1}, the vector P_{t−1}v is fixed, W_t is Gaussian as
 before, and S_t ~ χ²_n by I-3, whatever P_{t−1}v ≠ 0 is (it is 0 with probability 0). So S_t is
 independent of S_1, …, S_{t−1}; by induction all are independent, and their sum is χ²_{nT}. The
 product formula telescopes. E S_t = n and E S_t² = n² + 2n, so E‖P_T v‖² = σ^{2T}‖v‖² and

@@ -117,7 +117,7 @@ def test_nothing_that_came_in_changes(optimiser) -> None:
 def test_precision_is_kept(optimiser) -> None:
     params = {"b": np.ones(2, np.float32)}
     memory = optimiser.init(params)
-    scheduled = type(optimiser)(lambda t: np.float64(0.1), optimiser.clip)
+    scheduled = type(optimiser)(lambda t: np.float64(0.1), clip=optimiser.clip)
     for o in (optimiser, scheduled):
         moved, kept = o.step(params, {"b": np.full(2, 0.3, np.float32)}, o.init(params))
         assert moved["b"].dtype == np.float32
@@ -315,5 +315,7 @@ def test_refusals(make, error, message) -> None:
 def test_an_optimiser_is_a_value() -> None:
     assert SGD(0.1, momentum=0.5) == SGD(0.1, momentum=0.5)
     assert len({Adam(0.1), Adam(0.1), Adam(0.2)}) == 2
+    with pytest.raises(TypeError):
+        SGD(0.1, 0.9)  # a momentum, for PyTorch
     with pytest.raises(AttributeError):
         SGD(0.1).rate = 0.2  # type: ignore[misc]

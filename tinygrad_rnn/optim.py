@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class _Optimiser(ABC):
     """What optimisers share: the rate, clipping, and taking trees apart."""
 
     rate: Any
+    _: KW_ONLY
     clip: Any = None
 
     @abstractmethod
@@ -157,7 +158,8 @@ class SGD(_Optimiser):
     Parameters
     ----------
     rate
-        η > 0, a number or a schedule: a function of the number of steps taken before.
+        η > 0, a number or a schedule: a function of the number of steps taken before. What follows
+        is passed by name.
     clip
         θ > 0 clips all gradients together to this norm, see :func:`tinygrad_rnn.clip_by_norm`.
     momentum
@@ -185,6 +187,7 @@ class SGD(_Optimiser):
     array([0.])
     """
 
+    _: KW_ONLY
     momentum: Any = 0
 
     def __post_init__(self) -> None:
@@ -240,6 +243,7 @@ class Adam(_Optimiser):
     """
 
     rate: Any = 1e-3
+    _: KW_ONLY
     beta1: Any = 0.9
     beta2: Any = 0.999
     epsilon: Any = 1e-8
