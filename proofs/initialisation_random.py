@@ -284,8 +284,8 @@ def _isometric(W: Any = None, **changed: Any) -> Case:
 @theorem(
     "I-5",
     "Linear units: orthogonal weights keep every length, Gaussian ones only its mean square",
-    statement=r"""(a) Let $Q$ be orthogonal and $W_h = gQ$ with linear units. Then $P = \partial
-h_T/\partial h_0$ has $P^\top P = g^{2T} I$: all singular values are $g^T$, and $\|\delta P\| =
+    statement=r"""(a) Let $Q$ be orthogonal, $g > 0$, and $W_h = gQ$ with linear units. Then $P =
+\partial h_T/\partial h_0$ has $P^\top P = g^{2T} I$: all singular values are $g^T$, and $\|\delta P\| =
 g^T\|\delta\|$ for every $\delta$. (b) Let $W_1, \ldots, W_T$ be independent, $n \times n$, with
 independent entries $N(0, \sigma^2/n)$, and $P_t = W_t^\top \cdots W_1^\top$. For a fixed $v \ne 0$
 the $S_t = n\|P_t v\|^2/(\sigma^2\|P_{t-1} v\|^2)$ are independent $\chi^2_n$, so $\sum_t S_t \sim
@@ -305,8 +305,8 @@ $\delta P$, with the factors in reverse order.""",
     ),
     proof="""(a) P is the product of T factors A = gQᵀ, and AᵀA = g²QQᵀ = g²I; in PᵀP this cancels
 the innermost pair, T times. So all singular values are g^T; P is square, so PPᵀ = g^{2T}I as well,
-which is the claim on δP. (b) Given W_1, …, W_{t−1}, the vector P_{t−1}v is fixed, W_t is Gaussian as
-before, and S_t ~ χ²_n by I-3, whatever P_{t−1}v ≠ 0 is (it is 0 with probability 0). So S_t is
+which is the claim on δP. (b) Given W_1, …, W_{t−1}, the vector P_{t−1}v is fixed, W_t is Gaussian
+as before, and S_t ~ χ²_n by I-3, whatever P_{t−1}v ≠ 0 is (it is 0 with probability 0). So S_t is
 independent of S_1, …, S_{t−1}; by induction all are independent, and their sum is χ²_{nT}. The
 product formula telescopes. E S_t = n and E S_t² = n² + 2n, so E‖P_T v‖² = σ^{2T}‖v‖² and
 E‖P_T v‖⁴ = σ^{4T}(1 + 2/n)^T ‖v‖⁴; Bernoulli's inequality bounds the variance. As log is strictly
