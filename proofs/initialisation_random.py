@@ -285,8 +285,8 @@ def _isometric(W: Any = None, **changed: Any) -> Case:
     "I-5",
     "Linear units: orthogonal weights keep every length, Gaussian ones only its mean square",
     statement=r"""(a) Let $Q$ be orthogonal, $g > 0$, and $W_h = gQ$ with linear units. Then $P =
-\partial h_T/\partial h_0$ has $P^\top P = g^{2T} I$: all singular values are $g^T$, and $\|\delta P\| =
-g^T\|\delta\|$ for every $\delta$. (b) Let $W_1, \ldots, W_T$ be independent, $n \times n$, with
+\partial h_T/\partial h_0$ has $P^\top P = g^{2T} I$: all singular values are $g^T$, and $\|\delta
+P\| = g^T\|\delta\|$ for all $\delta$. (b) Let $W_1, \ldots, W_T$ be independent, $n \times n$, with
 independent entries $N(0, \sigma^2/n)$, and $P_t = W_t^\top \cdots W_1^\top$. For a fixed $v \ne 0$
 the $S_t = n\|P_t v\|^2/(\sigma^2\|P_{t-1} v\|^2)$ are independent $\chi^2_n$, so $\sum_t S_t \sim
 \chi^2_{nT}$, and
