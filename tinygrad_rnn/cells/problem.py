@@ -46,8 +46,8 @@ def _shaped(
     cell: Cell, params: Params, x: Array, state: State | None
 ) -> tuple[dict[str, Array], Array, State, bool]:
     """Check the shapes of the inputs and give them the axis N."""
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be a cell, such as RNNCell(D=2, H=3), got {cell!r}.")
+    if isinstance(cell, type):
+        raise TypeError(f"cell must be a cell, such as {cell.__name__}(D=2, H=3), got the class.")
     cell.check(params)
     params = {name: _array(params[name]) for name in cell.layout}
     x = _array(x)
