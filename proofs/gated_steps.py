@@ -2,7 +2,7 @@
 
 In exact arithmetic the gates are free (`free`), in floats and balls they are σ and tanh. Gates are
 shut, half open, open and in between; the memory is empty or far outside [−1, 1]; the weights are
-those of `strategies.matrices`, or all nonnegative, where no terms cancel, or all but one zero.
+generic, or nonnegative, where no terms cancel, or nilpotent, or all but one block zero.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from tinygrad_rnn.cells.cell import split
 from .catalogue import Case, Comparison, at_most
 from .free import Free, floats
 from .norms import Array, largest, within
-from .strategies import GATED, Draw, dyadics, matrices
+from .strategies import GATED, Draw, dyadics
 
 LSTMS = tuple(kind for kind in GATED if "LSTM" in kind)
 GRUS = tuple(kind for kind in GATED if "GRU" in kind)
 REACHES = (0.0, 0.125, 1.0, 8.0)
 FAR = {"rational": 2.0**20}  # σ(±FAR) is nearly 0 or 1
-WEIGHTS = ("generic", "aligned", "alone")
+FAMILIES = ("generic", "aligned", "nilpotent", "alone")
+GAINS = (1.0, 0.125, 4.0, 0.0)
 Size = Callable[[Array], Any]  # of a matrix: a number not below its norm
 
 
@@ -45,16 +46,18 @@ def biases(system: str, n: int) -> st.SearchStrategy[Array]:
 
 @st.composite
 def weights(draw: Draw, H: int, gates: int) -> tuple[str, Array]:
-    """Draw W_h (H, gates·H): each block of one of the families, times a gain."""
-    family = draw(st.sampled_from(WEIGHTS))
-    alone = draw(st.integers(0, gates - 1))
-    blocks = []
-    for k in range(gates):
-        _, W = draw(matrices(H))
-        W = W * draw(st.sampled_from((0.0, 0.125, 0.5, 1.0, 4.0)))
-        W = np.abs(W) if family == "aligned" else W
-        blocks.append(0 * W if family == "alone" and k != alone else W)
-    return family, np.concatenate(blocks, axis=1)
+    """Draw W_h (H, gates·H): blocks of one of the families, each times a gain."""
+    family = draw(st.sampled_from(FAMILIES))
+    W = draw(dyadics((H, gates * H)))
+    gains = draw(st.lists(st.sampled_from(GAINS), min_size=gates, max_size=gates))
+    if family == "aligned":
+        W = np.abs(W)
+    if family == "nilpotent":
+        W = W * np.tile(np.triu(np.ones((H, H)), 1), gates)
+    if family == "alone":
+        only = draw(st.integers(0, gates - 1))
+        gains = [gain * (k == only) for k, gain in enumerate(gains)]
+    return family, W * np.repeat(gains, H)
 
 
 @st.composite

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn.bounds import growth, local_growth
 from tinygrad_rnn.cells import GRUCell
+from tinygrad_rnn.scalars import rational
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
 from .free import floats, freed
@@ -157,9 +158,9 @@ diag(r)W_cᵀ + diag(u r')W_rᵀ (J-4), r < 1, r' ≤ 1/4. Sharp: let only W_c �
             _update_gate(2),
         ),
         Mistake(
-            "max(1, κ) for √(1 + κ²)",
+            "κ for √(1 + κ²): the leak forgotten",
             "tinygrad_rnn.proofs.gates_gru.root_above",
-            lambda right: lambda q: right(q - 1) if q > 2 else 1,
+            lambda right: lambda q: right(q - 1),
         ),
     ),
 )
@@ -282,8 +283,9 @@ def stacked(
     yield from ordered("the α of the theorem", J, rounded_up(m) * total)
     yield at_most("m ≤ τ", m, rounded_up(τ))
     yield at_most("‖Σ α MᵀM‖ ≤ τ", *within("2", total, rounded_up(τ)))
-    if not free(x_t):
-        library = local_growth(cell, *floats((params, x_t, state))).item()
+    if not free(x_t):  # the library's bound is for the Jacobian as it is computed
+        at = floats((params, x_t, state))
+        J, library = rational(cell.jacobian(*at)[0]), Fraction(local_growth(cell, *at).item())
         yield at_most("‖J‖ ≤ the library's triangle bound", *within("2", J, library))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygrad_rnn.bounds import growth, local_growth
 from tinygrad_rnn.cells import LSTMCell
+from tinygrad_rnn.scalars import rational
 
 from .catalogue import Comparison, Mistake, Necessity, at_most, theorem
 from .free import floats, freed
@@ -165,9 +166,12 @@ def growth_of_a_step(
     M = growth_matrix(*lstm_entries(seen, params, factors, size or norm_above))
     yield from within_blocks("‖block‖ ≤ M_kl", J, M)
     yield from within_norm("‖M‖", J, rounded_up(norm_2x2(M)))
-    if not free(x_t):
-        library = local_growth(cell, *floats((params, x_t, state)))[0]
-        yield from within_blocks("‖block‖ ≤ the library's M_kl", J, library)
+    if not free(x_t):  # the library's M is for the Jacobian as it is computed
+        at = floats((params, x_t, state))
+        J = rational(cell.jacobian(*at)[0])
+        yield from within_blocks(
+            "‖block‖ ≤ the library's M_kl", J, rational(local_growth(cell, *at)[0])
+        )
 
 
 # ---- G-2 ----------------------------------------------------------------------------------------

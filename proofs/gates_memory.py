@@ -177,9 +177,9 @@ def products_of_growth(
     M = product(growths(cell, params, x, state, size))
     yield from within_blocks("‖block of P‖ ≤ (M_T ⋯ M_1)_kl", P, M)
     yield from within_norm("‖M_T ⋯ M_1‖", P, rounded_up(norm_2x2(M)))
-    if not free(x):
+    if isinstance(x.flat[0], Ball):
         chain = tg.jacobian_chain(cell, *floats((params, x, state)), norm=2)
-        s = Ball(float(chain.upper_global[-1, 0])).exp().upper
+        s = Ball(float(chain.upper_global[-1, 0])).exp()
         yield at_most("‖P‖ ≤ the chain's bound for all inputs", *within("2", P, s))
     yield from contraction(numbers, decides or contracts)
 
