@@ -208,7 +208,9 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"the rule for W_x must return \(2, 3\), got \(3, 2\)\."):
         init.redraw(cell, params, 0, W_x=lambda rng, shape: np.zeros(shape[::-1]))
     exact = {name: rational(p) for name, p in params.items()}
-    with pytest.raises(TypeError, match="rules draw floats, but W_h has dtype object"):
+    with pytest.raises(TypeError, match="initial weights are floats, but W_h has dtype object"):
         init.redraw(cell, exact, 0, W_h=init.orthogonal)
+    with pytest.raises(ValueError, match="v must not be zero"):
+        init.householder(np.zeros(2), np.eye(2))
     with pytest.raises(ValueError, match=r"shape must be \(fan_in, fan_out\)"):
         init.redraw(cell, params, 0, b=partial(init.lecun, gain=1.0))

@@ -226,9 +226,7 @@ def redraw(cell: Cell, params: Params, rng: Rng, **rules: Rule) -> dict[str, Arr
     for name, rule in rules.items():
         if name not in params:
             raise ValueError(f"{name} is no parameter of {cell}; it has {', '.join(params)}.")
-        old = np.asarray(params[name])
-        if old.dtype.kind != "f":
-            raise TypeError(f"rules draw floats, but {name} has dtype {old.dtype}.")
+        old = _floats(name, params[name])
         # w_c (3, H) has a row for each gate, all others a block of columns.
         shape = (cell.H,) if name == "w_c" else (*old.shape[:-1], cell.H)
         gates = [np.asarray(rule(rng, shape)) for _ in range(old.size // math.prod(shape))]
@@ -249,7 +247,7 @@ def forget_bias(cell: Cell, params: Params, bias: float = 1.0) -> dict[str, Arra
     Raises
     ------
     TypeError
-        For a cell without such a gate.
+        For a cell without such a gate, and for parameters that are not floats.
 
     References
     ----------
@@ -269,7 +267,7 @@ def forget_bias(cell: Cell, params: Params, bias: float = 1.0) -> dict[str, Arra
         gate, value = int(cell.variant != "minimal"), -bias
     else:
         raise TypeError(f"{type(cell).__name__} has no gate that decides what it forgets.")
-    b = np.array(params["b"])
+    b = _floats("b", params["b"]).copy()
     b[gate * cell.H : (gate + 1) * cell.H] = value
     return {**params, "b": b}
 
@@ -290,6 +288,11 @@ def householder(v: Array, A: Array) -> Array:
     A
         A matrix (n, m) of the same numbers.
 
+    Raises
+    ------
+    ValueError
+        If v is zero.
+
     Examples
     --------
     >>> import numpy as np
@@ -297,6 +300,8 @@ def householder(v: Array, A: Array) -> Array:
     >>> init.householder(np.array([1.0, 1.0]), np.eye(2)).tolist()
     [[0.0, -1.0], [-1.0, 0.0]]
     """
+    if v.dtype != object and not v.any():
+        raise ValueError("v must not be zero: no plane is perpendicular to it.")
     return A - np.outer(v, (v @ A) * 2 / (v @ v))
 
 
@@ -326,6 +331,13 @@ def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
     if not isinstance(shape, tuple) or len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape must be (fan_in, fan_out), two positive integers, got {shape!r}.")
     return shape
+
+
+def _floats(name: str, a: Array) -> Array:
+    a = np.asarray(a)
+    if a.dtype.kind != "f":
+        raise TypeError(f"initial weights are floats, but {name} has dtype {a.dtype}.")
+    return a
 
 
 def _independent(rng: Rng, shape: tuple[int, int], variance: float, distribution: str) -> Array:

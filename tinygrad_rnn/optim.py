@@ -143,8 +143,8 @@ class _Optimiser(ABC):
                 direction, kept = self._update(t + 1, d, kept)
                 moved.append(np.asarray(p - _like(p, rate) * direction))
                 remembered.append(tuple(map(np.asarray, kept)))
-        for i, kept in enumerate(zip(moved, *zip(*remembered, strict=True), strict=True)):
-            if any(a.dtype != object and not np.isfinite(a).all() for a in kept):
+        for i, (p, kept) in enumerate(zip(moved, remembered, strict=True)):
+            if any(a.dtype != object and not np.isfinite(a).all() for a in (p, *kept)):
                 raise ValueError(
                     f"step {t + 1} of parameter {i} overflows. Use a smaller rate, or clip."
                 )
