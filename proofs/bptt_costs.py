@@ -92,7 +92,7 @@ run costs more. LSTM: m − a = 2TNH, so E = TN(3H − D) − P, and m + a + f �
 8H(D + H) + 9H − 12(3H − D) ≥ 8H² − 19H + 12 > 0. For the linear RNN with D = 1, H = 2 the ratio is
 (36TN + TN − 8)/(12TN), which comes as close to 37/12 as one likes.
 With segments, all but the last are run twice, k(⌈T/k⌉ − 1) steps; the sweep is the same (C-7).""",
-    sources=("Griewank & Walther 2008",),
+    sources=("Griewank & Walther 2008", "derived here"),
     cases=_networks,
     systems=("rational",),
     necessity=(

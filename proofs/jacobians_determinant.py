@@ -76,7 +76,7 @@ values of the gates only.""",
 triangular matrix with unit diagonal, of determinant 1, times a block triangular one, of determinant
 det G det F. G is a diagonal matrix times W_oᵀ. Without peepholes in i and f, F = diag f. By C-1 the
 Jacobian of T steps is J_T ⋯ J_1, and determinants multiply.""",
-    sources=("S3-13", "S3-14", "Hochreiter & Schmidhuber 1997"),
+    sources=("S3-13", "S3-14", "derived here"),
     cases=_runs,
     systems=("field", "ball"),
     necessity=(Necessity("i and f have peepholes", _peephole_case, system="ball"),),
