@@ -18,30 +18,30 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn import init
 from tinygrad_rnn.cells import RNNCell
-from tinygrad_rnn.recurrent import bptt
 
-from .catalogue import Case, Comparison, Mistake, Necessity, equal, theorem
+from .catalogue import Case, Comparison, Mistake, Necessity, theorem
 from .mistakes import COUNTED_TWICE, NO_DIAGONAL, SKIP
 from .p_values import chi_square_p, fair_coin_p, hoeffding_p, none_is_unlikely
-from .strategies import Draw, dyadics
-from .unrolled import product, step_jacobians
+from .strategies import Draw
 
 Array = Any
 FALSE_ALARM = 1e-9
 
 
-def _ratio(y: Array, v: Array, variance: float) -> float:
+def ratio(y: Array, v: Array, variance: float) -> float:
     """Return ‖y‖²/(variance ‖v‖²)."""
     return float((y @ y) / (variance * (v @ v)))
 
 
 @st.composite
-def _seeds(draw: Draw, system: str) -> Case:
+def seeds(draw: Draw, system: str) -> Case:
+    """Draw a seed and a gain σ."""
     gain = draw(st.sampled_from((0.5, 1.0, 2.0)))
     return {"seed": draw(st.integers(0, 2**32 - 1)), "gain": gain}
 
 
-def _seeded(**changed: Any) -> Case:
+def seeded(**changed: Any) -> Case:
+    """Return one seed, gain 1."""
     return {"seed": 0, "gain": 1.0, **changed}
 
 
@@ -53,9 +53,11 @@ def _one_column(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
     return column + np.zeros(shape)
 
 
-def _seldom(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
-    """One entry in 10⁶ is not zero: the variance of lecun, with heavy tails."""
-    return gain * 1e3 / math.sqrt(shape[0]) * (rng.integers(10**6, size=shape) == 0)
+def rarely_large(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
+    """One entry in 10⁶ is large, the others are small: the variance of lecun, with heavy tails."""
+    large = 1e3 * math.sqrt(1 - 1e-6) * (rng.integers(10**6, size=shape) == 0)
+    small = 1e-3 * rng.standard_normal(shape)
+    return gain / math.sqrt(shape[0]) * (large * rng.choice((-1, 1), shape) + small)
 
 
 def _shifted(rng: Any, shape: Any, gain: float, **kind: Any) -> Array:
@@ -99,15 +101,15 @@ a²/3.""",
         "Glorot & Bengio 2010",
         "Hoeffding 1963",
     ),
-    cases=_seeds,
+    cases=seeds,
     systems=(),
     false_alarm=FALSE_ALARM,
     necessity=(
-        Necessity("independent: all columns are one", lambda: _seeded(lecun=_one_column)),
-        Necessity("mean 0: all entries are one number", lambda: _seeded(lecun=_shifted, seed=1)),
-        Necessity("variance σ²/n: σ²", lambda: _seeded(lecun=_too_wide)),
-        Necessity("Gaussian: mostly zeros", lambda: _seeded(lecun=_seldom)),
-        Necessity("v does not depend on W: v is singular", lambda: _seeded(follow=True)),
+        Necessity("independent: all columns are one", lambda: seeded(lecun=_one_column)),
+        Necessity("mean 0: all entries are one number", lambda: seeded(lecun=_shifted, seed=1)),
+        Necessity("variance σ²/n: σ²", lambda: seeded(lecun=_too_wide)),
+        Necessity("Gaussian: seldom large", lambda: seeded(lecun=rarely_large)),
+        Necessity("v does not depend on W: v is singular", lambda: seeded(follow=True)),
     ),
     sensitivity=(
         Mistake(
@@ -165,8 +167,8 @@ def _mean_square(
             y = cell.step(params, x[None], state)[0][0]
             pulled = cell.local(params, x[None], state, (u[None],))["x"][0]
             if kind == "normal":
-                p[f"‖vW‖², {name}"] = chi_square_p(_ratio(y, x, variance), m)
-                p[f"‖Wu‖², {name}"] = chi_square_p(_ratio(pulled, u, variance), n)
+                p[f"‖vW‖², {name}"] = chi_square_p(ratio(y, x, variance), m)
+                p[f"‖Wu‖², {name}"] = chi_square_p(ratio(pulled, u, variance), n)
             else:
                 top = float(3 * variance * np.abs(x).sum() ** 2)
                 mean = float(variance * (x @ x))
@@ -191,6 +193,10 @@ def _idle(rng: Any, shape: Any, gain: float) -> Array:
     return init.he(rng, shape, gain) * (rng.integers(10, size=shape[1]) == 0)
 
 
+def _he_rarely_large(rng: Any, shape: Any, gain: float) -> Array:
+    return rarely_large(rng, shape, gain * math.sqrt(2))
+
+
 @theorem(
     "I-4",
     "A relu halves the mean square of a signal and of every tangent, so the variance is 2/fan-in",
@@ -200,13 +206,19 @@ $\sigma^2/n$, and $D = \mathrm{diag}(\mathrm{relu}'(vW))$. Then for every row $u
 $$E\|uWD\|^2 = \tfrac12 E\|uW\|^2 = \tfrac{m}{2n}\sigma^2\|u\|^2, \qquad vWD = h,$$
 which $\sigma^2 = 2$ keeps the mean square of. The number $K$ of active units is binomial,
 $B(m, \frac12)$. If the entries are Gaussian then $\frac{n\|uWD\|^2}{\sigma^2\|u\|^2}$ given $K$
-has the law $\chi^2_K$.""",
+has the law $\chi^2_K$. Cotangents are not halved, unless $D$ is independent of $W$: for a row
+$\delta$
+$$E\|\delta D W^\top\|^2 = \sigma^2 \Big(\tfrac12 \|\delta\|^2 + \frac{(\sum_j \delta_j)^2 -
+\|\delta\|^2}{2\pi n}\Big);$$
+of the part $r$ of $\delta DW^\top$ perpendicular to $v$, $\frac{n\|r\|^2}{\sigma^2\|\delta D\|^2}$
+given $D$ has the law $\chi^2_{n-1}$.""",
     hypotheses=(
         "w_j ~ −w_j",
         "P(v w_j = 0) = 0",
         "the columns are independent",
         "the variance is σ²/n",
-        "u and v do not depend on W: in an RNN, the first step",
+        "for the laws, the entries are Gaussian",
+        "u, v and δ do not depend on W: in an RNN, the first step",
     ),
     proof="""Let s_j = 1 if v w_j > 0, else 0. Changing the sign of w_j changes s_j into 1 − s_j, up
 to the event v w_j = 0 of probability 0, and does not change (u w_j)². Since w_j ~ −w_j, E s_j φ((u
@@ -214,17 +226,24 @@ w_j)²) = E (1 − s_j) φ((u w_j)²) = ½ E φ((u w_j)²) for every bounded or 
 coin and independent of (u w_j)². With φ(y) = y, E‖uWD‖² = Σ_j E s_j (u w_j)² = ½ Σ_j E(u w_j)²,
 which I-3 gives. relu(a) = relu'(a) a gives vWD = h. The columns being independent, K is B(m, ½),
 and given s, with K ones, the (u w_j)² with s_j = 1 are K independent numbers with their old law; if
-the entries are Gaussian, n(u w_j)²/(σ²‖u‖²) is the square of a standard normal number (I-3).""",
+the entries are Gaussian, n(u w_j)²/(σ²‖u‖²) is the square of a standard normal number (I-3).
+Then also w_j = σ/√n (z_j v̂ + w'_j) with v̂ = vᵀ/‖v‖, z_j standard normal, and w'_j standard normal
+in the n − 1 dimensions perpendicular to v and independent of z_j, hence of s_j, which says z_j > 0.
+Given s, √n r/σ = Σ_j δ_j s_j w'_j is Gaussian with the variance Σ_j δ_j² s_j = ‖δD‖² in each of
+these dimensions. Finally E‖Σ_j δ_j s_j w_j‖² = Σ_j δ_j² E s_j‖w_j‖² + Σ_{j≠k} δ_j δ_k E(s_j w_j) ·
+E(s_k w_k), where E s_j‖w_j‖² = σ²/2, as s_j is independent of ‖w_j‖ too, and E(s_j w_j) = σ/√n v̂ E
+max(z_j, 0) = σ/√(2πn) v̂.""",
     sources=("S1-31", "He, Zhang, Ren & Sun 2015"),
-    cases=_seeds,
+    cases=seeds,
     systems=(),
     false_alarm=FALSE_ALARM,
     necessity=(
-        Necessity("w_j ~ −w_j: positive entries", lambda: _seeded(rule=_positive)),
-        Necessity("P(v w_j = 0) = 0: columns of zeros", lambda: _seeded(rule=_idle)),
-        Necessity("independent columns: all are one", lambda: _seeded(rule=_repeated)),
-        Necessity("variance 2/n: 1/n", lambda: _seeded(rule=init.lecun)),
-        Necessity("v does not depend on W: v is a sum of columns", lambda: _seeded(follow=True)),
+        Necessity("w_j ~ −w_j: positive entries", lambda: seeded(rule=_positive)),
+        Necessity("P(v w_j = 0) = 0: columns of zeros", lambda: seeded(rule=_idle)),
+        Necessity("independent columns: all are one", lambda: seeded(rule=_repeated)),
+        Necessity("Gaussian: seldom large", lambda: seeded(rule=_he_rarely_large)),
+        Necessity("variance 2/n: 1/n", lambda: seeded(rule=init.lecun)),
+        Necessity("v does not depend on W: v is a sum of columns", lambda: seeded(follow=True)),
     ),
     sensitivity=(
         NO_DIAGONAL,
@@ -247,154 +266,16 @@ def _half(seed: int, gain: float, rule: Any = None, follow: bool = False) -> Ite
         v = params["W_h"].sum(axis=1)
     at = params, np.zeros((1, 1)), (v[None],)
     h, J = cell.step(*at)[0][0], cell.jacobian(*at)[0]
-    active, variance = int((h > 0).sum()), 2 * gain**2 / n
+    on, variance = h > 0, 2 * gain**2 / n
+    active, delta = int(on.sum()), rng.standard_normal(n)
+    pulled = delta @ J
+    perpendicular = pulled - (pulled @ v) / (v @ v) * v
     yield from none_is_unlikely(
         {
             "the number of active units": fair_coin_p(active, n),
-            "‖h‖²": chi_square_p(_ratio(h, v, variance), active),
-            "‖J u‖²": chi_square_p(_ratio(J @ u, u, variance), active),
+            "‖h‖²": chi_square_p(ratio(h, v, variance), active),
+            "‖J u‖²": chi_square_p(ratio(J @ u, u, variance), active),
+            "‖r‖²": chi_square_p(ratio(perpendicular, delta * on, variance), n - 1),
         },
-        FALSE_ALARM,
-    )
-
-
-# ---- I-5 -----------------------------------------------------------------------------------------
-
-
-@st.composite
-def _vectors_and_seeds(draw: Draw, system: str) -> Case:
-    """Vectors for an orthogonal matrix, a row δ, and a seed."""
-    n = draw(st.integers(1, 3))
-    vectors = [draw(dyadics(n - k)) for k in range(n)]
-    return {
-        **draw(_seeds(system)),
-        "vectors": tuple(np.where(x.any(), x, 1.0) for x in vectors),
-        "delta": draw(dyadics((1, n))),
-        "steps": draw(st.integers(1, 4)),
-    }
-
-
-def _isometric(W: Any = None, **changed: Any) -> Case:
-    """Two units; W in place of an orthogonal matrix."""
-    W = np.eye(2) if W is None else np.array(W, float)
-    case = _seeded(vectors=(), delta=np.ones((1, 2)), steps=2, W=W)
-    return {**case, **changed}
-
-
-@theorem(
-    "I-5",
-    "Linear units: orthogonal weights keep every length, Gaussian ones only its mean square",
-    statement=r"""(a) Let $Q$ be orthogonal, $g > 0$, and $W_h = gQ$ with linear units. Then $P =
-\partial h_T/\partial h_0$ has $P^\top P = g^{2T} I$: all singular values are $g^T$, and $\|\delta
-P\| = g^T\|\delta\|$ for all $\delta$. (b) Let $W_1, \ldots, W_T$ be independent, $n \times n$, with
-independent entries $N(0, \sigma^2/n)$, and $P_t = W_t^\top \cdots W_1^\top$. For a fixed $v \ne 0$
-the $S_t = n\|P_t v\|^2/(\sigma^2\|P_{t-1} v\|^2)$ are independent $\chi^2_n$, so $\sum_t S_t \sim
-\chi^2_{nT}$, and
-$$\|P_T v\|^2 = \|v\|^2 \prod_{t=1}^T \frac{\sigma^2 S_t}{n}, \qquad
-  E\|P_T v\|^2 = \sigma^{2T}\|v\|^2, \qquad
-  \frac{\mathrm{Var}\|P_T v\|^2}{(E\|P_T v\|^2)^2} = \Big(1 + \frac2n\Big)^T - 1 \ge
-  \frac{2T}{n};$$
-with $\sigma = 1$ the mean is kept, but $E\log\|P_T v\|^2 < \log \|v\|^2$. The same holds of rows
-$\delta P$, with the factors in reverse order.""",
-    hypotheses=(
-        "(a) Q is orthogonal",
-        "(a) the units are linear",
-        "(b) the matrices are independent: a deep network, and not the powers of one W_h",
-        "(b) the entries are Gaussian of variance σ²/n",
-        "(b) v does not depend on them",
-    ),
-    proof="""(a) P is the product of T factors A = gQᵀ, and AᵀA = g²QQᵀ = g²I; in PᵀP this cancels
-the innermost pair, T times. So all singular values are g^T; P is square, so PPᵀ = g^{2T}I as well,
-which is the claim on δP. (b) Given W_1, …, W_{t−1}, the vector P_{t−1}v is fixed, W_t is Gaussian
-as before, and S_t ~ χ²_n by I-3, whatever P_{t−1}v ≠ 0 is (it is 0 with probability 0). So S_t is
-independent of S_1, …, S_{t−1}; by induction all are independent, and their sum is χ²_{nT}. The
-product formula telescopes. E S_t = n and E S_t² = n² + 2n, so E‖P_T v‖² = σ^{2T}‖v‖² and
-E‖P_T v‖⁴ = σ^{4T}(1 + 2/n)^T ‖v‖⁴; Bernoulli's inequality bounds the variance. As log is strictly
-concave and S_t not constant, E log(S_t/n) < log E(S_t/n) = 0 by Jensen (it is finite, the density
-of χ²_n being of order s^{n/2−1} at 0). For rows, W_tᵀ is distributed as W_t.""",
-    sources=(
-        "S0-10",
-        "S1-31",
-        "Saxe, McClelland & Ganguli 2014",
-        "Chen, Pennington & Schoenholz 2018",
-    ),
-    cases=_vectors_and_seeds,
-    systems=(),
-    false_alarm=FALSE_ALARM,
-    necessity=(
-        Necessity("Q orthogonal: the eigenvalues are 1", lambda: _isometric([[1, 1], [0, 1]])),
-        Necessity("linear units: tanh", lambda: _isometric(activation="tanh", drive=1.0), "ball"),
-        Necessity(
-            "independent: one matrix, 400 times", lambda: _isometric(fresh=False, layers=400)
-        ),
-        Necessity(
-            "v does not depend on them: it is singular", lambda: _isometric(follow=True, layers=1)
-        ),
-    ),
-    sensitivity=(
-        SKIP,
-        COUNTED_TWICE,
-        Mistake(
-            "I − v vᵀ/(v·v): a projection for a reflection",
-            "tinygrad_rnn.init.householder",
-            lambda right: lambda v, A: (right(v, A) + A) / 2,
-        ),
-        Mistake(
-            "‖x‖² for ‖x‖ in the mirror",
-            "tinygrad_rnn.init.householder",
-            lambda right: lambda v, A: A - np.outer(v, v @ A),
-        ),
-        Mistake(
-            "He's variance for linear units",
-            "tinygrad_rnn.init.lecun",
-            lambda right: lambda rng, shape, gain: init.he(rng, shape, gain),
-        ),
-    ),
-)
-def _dynamical_isometry(
-    seed: int,
-    gain: float,
-    vectors: Any,
-    delta: Array,
-    steps: int,
-    W: Any = None,
-    activation: str = "identity",
-    drive: float = 0.0,
-    layers: int = 16,
-    rule: Any = None,
-    fresh: bool = True,
-    follow: bool = False,
-) -> Iterator[Comparison]:
-    H, T = delta.shape[1], steps
-    cell = RNNCell(1, H, activation)
-    Q = init.orthonormal(vectors) if W is None else W
-    zero = 0 * delta
-    params = {"W_x": zero, "W_h": gain * Q, "b": drive + zero[0]}
-    x = np.stack([zero[:, :1]] * T)
-    P = product(step_jacobians(cell, params, x, (zero,)))[0]
-    lengths = gain ** (2 * T)
-    yield equal("PᵀP = g²ᵀ I", P.T @ P, lengths * np.eye(H, dtype=int))
-    (pulled,) = bptt(cell, params, x, np.stack([zero] * (T - 1) + [delta]), (zero,))["state"]
-    yield equal("‖δP‖² = g²ᵀ ‖δ‖²", (pulled * pulled).sum(), lengths * (delta * delta).sum())
-
-    n, rng = 36 if fresh else 2, np.random.default_rng(seed)
-    wide = RNNCell(1, n, "identity")
-    start = {name: np.zeros(shape) for name, shape in wide.shapes.items()}
-
-    def drawn() -> Any:
-        return init.redraw(wide, start, rng, W_h=partial(rule or init.lecun, gain=gain))
-
-    net = [drawn() for _ in range(layers)] if fresh else [drawn()] * layers
-    v = np.linalg.svd(net[0]["W_h"])[0][:, 0] if follow else rng.standard_normal(n)
-    nothing, sums = np.zeros((1, 1)), dict.fromkeys(("forwards", "backwards"), 0.0)
-    for way in sums:
-        y = v
-        for layer in net if way == "forwards" else net[::-1]:
-            last = y / np.sqrt(y @ y)  # only the direction matters, and its length might overflow
-            at = layer, nothing, (last[None],)
-            y = wide.step(*at)[0][0] if way == "forwards" else last @ wide.jacobian(*at)[0]
-            sums[way] += _ratio(y, last, gain**2 / n)
-    yield from none_is_unlikely(
-        {f"Σ S_t {way}": chi_square_p(s, n * layers) for way, s in sums.items()},
         FALSE_ALARM,
     )
