@@ -41,10 +41,10 @@ from .strategies import Draw
 from .unrolled import product, tape_jacobian, trajectory
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 0.0625)
-# f̄, ḡ, ē, ā: a tie, both sides of it, and where the diagonal of M or μ alone misleads.
+# f̄, ḡ, ē, ā: a tie, and where the row sums of M, its diagonal, or μ alone mislead.
 TELLING = (
     (0.5, 0.5, 0.5, 0.5),
-    (0.5, 0.5, 0.5, 0.25),
+    (0.5, 0, 0.25, 1),
     (0.75, 0, 0.75, 1),
     (2, 2, 0, 0),
     (0, 0, 1, 1),
