@@ -20,7 +20,7 @@ from .strategies import GATED, Draw
 Array = Any
 
 CELLS: list[Callable[[int, int], Any]] = [
-    *(lambda D, H, f=f: RNNCell(D, H, f) for f in ("tanh", "relu", "identity")),  # type: ignore[misc]
+    *(lambda D, H, f=f: RNNCell(D, H, f) for f in ("tanh", "relu", "identity")),
     *GATED.values(),
 ]
 

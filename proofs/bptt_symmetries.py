@@ -62,10 +62,15 @@ def _scaled(f: str, up: int, x: float = 1.0) -> Case:
     return {**case, **one, "cell": RNNCell(1, 1, f), "x": case["x"] * x}
 
 
+def moved(a: Array, up: Array, down: Array, order: list[int]) -> Array:
+    """Write rows h (…, H) in the coordinates h A, where A is diag(up/down), then ``order``."""
+    return (a * up / down)[..., order]
+
+
 def carried(
     cell: Any, params: dict[str, Array], up: Array, down: Array, order: list[int]
 ) -> dict[str, Array]:
-    """Write parameters in the coordinates h A, where A is diag(up/down), then ``order``.
+    """Write parameters in the coordinates h A.
 
     A candidate gets the factors of h; the preactivation of a gate does not, nor does what a gate
     sees of the state. Gradients are carried by the inverse transpose: exchange ``up`` and ``down``.
@@ -73,7 +78,7 @@ def carried(
 
     def columns(a: Array, gates: str) -> Array:
         parts = [
-            (part * up / down if gate == "c" else part)[..., order]
+            moved(part, up, down, order) if gate == "c" else part[..., order]
             for part, gate in zip(np.split(a, len(gates), axis=-1), gates, strict=True)
         ]
         return np.concatenate(parts, axis=-1)
@@ -88,7 +93,7 @@ def carried(
         "b": lambda a: columns(a, gates),
         "W_h": lambda a: rows(columns(a, gates)),
         "b_h": lambda a: columns(a, "c"),
-        "w_c": lambda a: (a * down / up)[:, order],
+        "w_c": lambda a: moved(a, down, up, order),
         "W_c": lambda a: rows(columns(a, "ifo")),
     }
     return {name: carry[name](a) for name, a in params.items()}
@@ -150,10 +155,9 @@ def coordinates_change(
     kept = list(range(cell.H))
 
     def changed(order: list[int]) -> tuple[Any, ...]:
-        forth = lambda a: (a * up / down)[..., order]  # noqa: E731
-        back = lambda a: (a * down / up)[..., order]  # noqa: E731
-        rest = x, back(d_outputs), tuple(map(forth, state)), tuple(map(back, d_state))
-        return carried(cell, params, up, down, order), *rest
+        losses, *d_final = (moved(d, down, up, order) for d in (d_outputs, *d_state))
+        start = tuple(moved(s, up, down, order) for s in state)
+        return carried(cell, params, up, down, order), x, losses, start, tuple(d_final)
 
     def gradient(method: str, params: Any, x: Any, d_outputs: Any, state: Any, d: Any) -> Any:
         return recurrent.bptt(cell, params, x, d_outputs, state, method, d_state=d)
@@ -163,14 +167,14 @@ def coordinates_change(
 
     def expected(g: Any, order: list[int]) -> Array:
         by_params = carried(cell, {name: g[name] for name in params}, down, up, order)
-        d_state = tuple((d * down / up)[:, order] for d in g["state"])
+        d_state = tuple(moved(d, down, up, order) for d in g["state"])
         return whole({**by_params, "x": g["x"], "state": d_state})
 
     given = params, x, d_outputs, state, d_state
     new = changed(order)
     h = recurrent.unroll(cell, params, x, state, "tape").outputs
     h_new = recurrent.unroll(cell, new[0], x, new[3], "tape").outputs
-    yield equal("h_t A", h_new, (h * up / down)[..., order])
+    yield equal("h_t A", h_new, moved(h, up, down, order))
     for method in ("tape", "chain"):
         carried_over = expected(gradient(method, *given), order)
         yield equal(f"the gradient by {method}", whole(gradient(method, *new)), carried_over)
