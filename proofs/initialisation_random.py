@@ -206,7 +206,7 @@ $\sigma^2/n$, and $D = \mathrm{diag}(\mathrm{relu}'(vW))$. Then for every row $u
 $$E\|uWD\|^2 = \tfrac12 E\|uW\|^2 = \tfrac{m}{2n}\sigma^2\|u\|^2, \qquad vWD = h,$$
 which $\sigma^2 = 2$ keeps the mean square of. The number $K$ of active units is binomial,
 $B(m, \frac12)$. If the entries are Gaussian then $\frac{n\|uWD\|^2}{\sigma^2\|u\|^2}$ given $K$
-has the law $\chi^2_K$. Cotangents are then not halved, as they were if $D$ were independent of
+has the law $\chi^2_K$. Cotangents are then not halved, but would be if $D$ did not depend on
 $W$: for every row $\delta$
 $$E\|\delta D W^\top\|^2 = \sigma^2 \Big(\tfrac12 \|\delta\|^2 + \frac{(\sum_j \delta_j)^2 -
 \|\delta\|^2}{2\pi n}\Big);$$
