@@ -1,4 +1,4 @@
-"""The command line: ``verify`` and ``cite`` the theory, ``check`` anybody's recurrent layer."""
+"""The command line: verify and cite the theory, check anybody's layer, do the experiments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import importlib
 import json
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 import tinygrad_rnn
 
@@ -223,6 +225,64 @@ def check(
     typer.echo(str(report))
     if report.verdict != "CONSISTENT":
         raise typer.Exit(1)
+
+
+@app.command()
+def experiment(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which; see --list.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where NAME.json, NAME.svg and NAME.png go.")
+    ] = Path("experiments"),
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller one, within seconds.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler's, for sweeps.")
+    ] = None,
+    names: Annotated[bool, typer.Option("--list", help="List the experiments.")] = False,
+) -> None:
+    """Do an experiment of the notes: print its result, write its numbers and its figure."""
+    experiments = importlib.import_module("tinygrad_rnn.experiments")
+    if names:
+        for known, about in experiments.NAMES.items():
+            typer.echo(f"{known:14}{about}")
+        return
+    if name is None:
+        known = ", ".join(experiments.NAMES)
+        raise typer.BadParameter(f"which? There are {known}.", param_hint="NAME")
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            numbers = experiments.run(name, seed, quick, out, scheduler, _tracker(bar))
+    except (ImportError, OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    chosen = experiments.load(name)
+    result = chosen.table(numbers)
+    table = Table(box=box.SIMPLE_HEAD, title=numbers["about"])
+    for i, column in enumerate(result.columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in result.texts():
+        table.add_row(*row)
+    console.print(table)
+    for line in chosen.words(numbers):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    written = ", ".join(str(out / f"{name}.{kind}") for kind in ("json", "svg", "png"))
+    seconds = f"{numbers['seconds']:.1f} s"
+    console.print(f"{seconds}; wrote {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tracker(bar: Progress) -> Callable[[Iterable[Any], str, int], Iterable[Any]]:
+    """Return what goes through things and shows on the bar how far it is."""
+
+    def track(things: Iterable[Any], what: str, total: int) -> Iterator[Any]:
+        task = bar.add_task(what, total=total)
+        for thing in things:
+            yield thing
+            bar.advance(task)
+
+    return track
 
 
 def _loaded(target: str) -> Any:

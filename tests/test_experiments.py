@@ -1,0 +1,149 @@
+"""The experiments from the command line, --quick, and what each of them is to show.
+
+The claims are read off the JSON. Where a theorem stands behind a claim the bound is the theorem's;
+every other threshold says what it follows from.
+"""
+
+from __future__ import annotations
+
+import json
+from xml.etree.ElementTree import parse
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tinygrad_rnn import experiments, scalars
+from tinygrad_rnn.cli import app
+from tinygrad_rnn.experiments import experiment, sentences
+
+U = 2.0**-53
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["experiment", *arguments], env={"COLUMNS": "160"})
+
+
+def done(name, folder, *options):
+    """Do an experiment and return its numbers."""
+    result = command(name, "--quick", "--out", str(folder), *options)
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    assert numbers["experiment"] == name
+    first_row = next(experiments.load(name).table(numbers).texts())
+    assert all(cell in result.output for cell in first_row)
+    assert parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
+    assert (folder / f"{name}.png").read_bytes()[1:4] == b"PNG"
+    return numbers
+
+
+# ---- what each shows --------------------------------------------------------------------------
+
+
+def test_sentences(tmp_path):
+    numbers = done("sentences", tmp_path)
+    x, y = sentences.one_hot(), np.array([1.0, 1.0, 0.0])
+    params = {name: scalars.rounded(np.array(p)) for name, p in numbers["params"].items()}
+    exact = scalars.rounded(x), scalars.rounded(y)
+    # The two roads to the first gradient differ by no more than both of them may have rounded.
+    terms = sentences.summed(params, *exact)
+    engine = sentences.tg.grad(sentences.total)(params, *exact)
+    for name in params:
+        gap = np.abs(np.array(numbers["sum_of_terms"][name]) - numbers["gradient"][name])
+        assert (gap <= scalars.errors(terms[name]) + scalars.errors(engine[name])).all()
+    # A loss below log 2 says that ŷ is on the right side of 1/2.
+    assert max(numbers["losses"][-1]) < np.log(2) < max(numbers["losses"][0])
+
+
+def test_contributions(tmp_path):
+    numbers = done("contributions", tmp_path)
+    T, H = numbers["T"], numbers["H"]
+    share = {case["name"]: np.array(case["share"]) for case in numbers["cases"]}
+    for name, q in ("contracting", 0.8), ("critical", 1.0), ("expanding", 1.25):
+        exact = q ** np.arange(T) / (q ** np.arange(T)).sum()
+        # A term is carried back by at most T products with (H, H), which Q's own rounding is like.
+        assert (np.abs(share[name] - exact) <= 2 * T * H * (H + 2) * U * exact).all()
+        long = share[name][T // 2 :].sum()
+        assert long < 0.5 if q < 1 else long > 0.5 if q > 1 else True
+    assert share["first input only"].tolist() == [0.0] * (T - 1) + [1.0]
+    # Saturation: the same W_h, whose linear network has the longest lag on top, has it at the end.
+    assert share["expanding, tanh"][-1] < share["expanding, tanh"][0]
+
+
+def test_vanishing(tmp_path):
+    numbers = done("vanishing", tmp_path)
+    T, networks = numbers["T"], {n["name"]: n for n in numbers["networks"]}
+    assert len(networks) == 8
+    lags = T - np.array(numbers["t"])
+    for n in networks.values():
+        norm, lower = ([-np.inf if v is None else v for v in n[k]] for k in ("log_norm", "lower"))
+        # The bounds are certain; the product has rounded by γ_S a step, S ≤ 2H.
+        slack = 2 * lags * 2 * numbers["H"] * U
+        assert (np.array(lower) <= norm + slack).all()
+        assert (norm <= n["upper"] + slack).all()
+        assert (norm <= n["upper_global"] + slack).all()
+        # exp(T λ_i) is a diagonal entry of R in P_T = QR.
+        assert n["lyapunov"] is None or T * n["lyapunov"] <= norm[0] + slack[0]
+    # ‖J‖ ≤ γ‖W_h‖ = 0.95: however it is initialised, this RNN vanishes (V-1).
+    assert networks["RNN, W_h = 0.95 Q"]["log_norm"][0] <= T * np.log(0.95) + 2 * T * U * T
+    # The cell passes f per step: the more, the larger the bias of the gate.
+    at = [networks[f"LSTM, bias {b}"]["log_norm"][0] for b in (0, 1, 5)]
+    assert at[0] < at[1] < at[2]
+    assert networks["RNN, W_h uniform"]["log_norm"][0] < at[2]
+    assert networks["GRU, bias 0"]["log_norm"][0] < networks["GRU, bias 5"]["log_norm"][0]
+
+
+# ---- the command ------------------------------------------------------------------------------
+
+
+def test_the_list_names_every_experiment():
+    result = command("--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == list(experiments.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "which? There are sentences, "),
+        (("cats",), "there is no experiment 'cats'; there are sentences, "),
+        (("sentences", "--scheduler", "tcp://x:1"), "sentences is no sweep"),
+        (("sentences", "--out", "/dev/null/x"), "Not a directory"),
+    ],
+)
+def test_bad_usage(arguments, message):
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_package_that_is_missing(monkeypatch, tmp_path):
+    def missing(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(experiment, "import_module", missing)
+    result = command("sentences", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "pip install 'tinygrad_rnn[plot]'" in result.output
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    first, second, other = (experiments.run("contributions", s, quick=True) for s in (0, 0, 1))
+    assert first["cases"] == second["cases"] != other["cases"]
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+
+def luminance(color):
+    """Return the relative luminance of #rrggbb, as WCAG 2 defines it."""
+    channels = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])  # a light page, and a dark one
+@pytest.mark.parametrize("color", [experiment.INK, *experiment.COLORS])
+def test_colours_are_seen_on_light_and_dark_pages(color, background):
+    dark, light = sorted([luminance(color), luminance(background)])
+    assert (light + 0.05) / (dark + 0.05) >= 3  # what WCAG 2 asks of graphics
