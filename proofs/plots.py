@@ -83,7 +83,7 @@ def _cells(slices: Any, largest: float) -> Iterator[str]:
 
 
 def _range(array: Any) -> str:
-    low, high = float(array.min()), float(array.max())
+    low, high = float(array.min()) + 0.0, float(array.max()) + 0.0  # no −0
     if prod(array.shape) == 1 or low == high:
         return f"{low:.4g}"
     return f"{low:.4g} … {high:.4g}"
