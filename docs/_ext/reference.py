@@ -1,0 +1,66 @@
+"""The public names in the documentation, read off the package, so that none is forgotten."""
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+import tinygrad_rnn
+
+
+def names(home: str) -> list[str]:
+    """Return what a module offers: as ``tg.grad``, or else as ``tg.bounds.…``."""
+    public = tinygrad_rnn._HOMES.get(home, "").split()
+    if public:
+        return [f"tinygrad_rnn.{name}" for name in public]
+    module = f"tinygrad_rnn.{home}"
+    return [f"{module}.{name}" for name in import_module(module).__all__]
+
+
+def directive(name: str) -> str:
+    """Return the autodoc directive for what stands under a dotted name."""
+    module, _, last = name.rpartition(".")
+    thing = getattr(import_module(module), last)
+    if inspect.isclass(thing):
+        return f".. autoclass:: {name}\n   :members:\n"
+    if callable(thing):
+        return f".. autofunction:: {name}\n"
+    what = ", ".join(f"``{key}``" for key in thing) if isinstance(thing, dict) else f"``{thing}``"
+    return f".. py:data:: {name}\n\n   {what}\n"
+
+
+class Public(SphinxDirective):
+    """``{public} clip optim``: the public names of some modules."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Write the directives of autodoc, and parse them."""
+        found = [name for home in self.arguments[0].split() for name in names(home)]
+        text = "\n".join(map(directive, found))
+        return self.parse_text_to_nodes(f"```{{eval-rst}}\n{text}\n```\n")
+
+
+def _as_plain_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
+    """Keep the bars and underscores of formulas in docstrings: they are no markup of ours."""
+    literal = False
+    for i, line in enumerate(lines):
+        if line.strip() == "Examples":
+            return
+        literal = literal and (not line.strip() or line.startswith(" "))
+        if not literal:
+            pieces = re.split(r"(``.+?``)", line)
+            pieces[::2] = [re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", text) for text in pieces[::2]]
+            lines[i] = "".join(pieces)
+        literal = literal or line.endswith("::")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Add the directive."""
+    app.add_directive("public", Public)
+    app.connect("autodoc-process-docstring", _as_plain_text, priority=400)  # before napoleon
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,202 @@
+"""The theorems in the documentation: the registry as pages, and links to it from everywhere."""
+
+import re
+from collections.abc import Iterable, Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+from tinygrad_rnn.proofs import mathml
+from tinygrad_rnn.proofs.bibliography import WORKS, named
+from tinygrad_rnn.proofs.catalogue import SYSTEMS, Theorem, load
+from tinygrad_rnn.proofs.formal.registry import FORMAL
+from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
+
+THEOREMS = load()
+PLACES = {id: f"theory/{theorem.chapter}" for id, theorem in THEOREMS.items()}
+PLACES |= dict.fromkeys([*CLAIMS, *TRAPS], "errata")
+ID = re.compile(r"(?<![\w-])([A-Z]\d?-\d+)(?![\w-])")
+ANCHOR = re.compile(r'<a id="(.+?)">')
+TAGS = {"sub": nodes.subscript, "sup": nodes.superscript, "code": nodes.literal}
+
+
+class _Prose(HTMLParser):
+    """Sentences with <sub>, <sup> and <code>, as nodes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[Any] = [nodes.inline()]
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.open.append(TAGS[tag]())
+
+    def handle_endtag(self, tag: str) -> None:
+        closed = self.open.pop()
+        self.open[-1] += closed
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1] += nodes.Text(data)
+
+
+def inline(text: str) -> Iterator[nodes.Node]:
+    """Yield the nodes of a text with $formulas$, `code` and indices."""
+    for piece in mathml.FORMULA.split(text):
+        if piece.startswith("$"):
+            yield nodes.math("", piece.strip("$"))
+        elif piece:
+            yield from _Prose(mathml.html(piece)).open[0].children
+
+
+def paragraphs(text: str, *classes: str) -> Iterator[nodes.Node]:
+    """Yield the paragraphs of a text, and its $$formulas$$ between them."""
+    for part in re.split(r"(\$\$.+?\$\$)|\n\n", text, flags=re.S):
+        if part and part.startswith("$$"):
+            yield nodes.math_block("", part.strip("$"), nowrap=False, number=None)
+        elif part and part.strip():
+            yield nodes.paragraph("", "", *inline(part), classes=list(classes))
+
+
+def _list(items: Iterable[str]) -> nodes.bullet_list:
+    rows = [nodes.list_item("", nodes.paragraph("", "", *inline(item))) for item in items]
+    return nodes.bullet_list("", *rows)
+
+
+def _label(text: str) -> nodes.rubric:
+    return nodes.rubric("", text)
+
+
+def _sources(theorem: Theorem) -> Iterator[nodes.Node]:
+    yield nodes.Text("Sources: ")
+    for i, source in enumerate(theorem.sources):
+        yield nodes.Text(", " if i else "")
+        yield from inline(source)
+    yield nodes.Text(".")
+
+
+def section(theorem: Theorem) -> nodes.section:
+    """Return a theorem with everything that the registry knows of it."""
+    statement = nodes.container("", *paragraphs(theorem.statement), classes=["statement"])
+    proof = nodes.container("", *paragraphs(theorem.proof), classes=["proof"])
+    parts: list[nodes.Node] = [
+        nodes.title("", "", nodes.Text(f"{theorem.id} "), *inline(theorem.title)),
+        statement,
+        _label("Hypotheses"),
+        _list(theorem.hypotheses),
+        _label("Proof"),
+        proof,
+        _label("Evidence"),
+        _list(_evidence(theorem)),
+    ]
+    if theorem.necessity:
+        parts += [_label("False without"), _list(need.dropped for need in theorem.necessity)]
+    parts += [_label("Mistakes that it catches"), _list(m.name for m in theorem.sensitivity)]
+    parts.append(nodes.paragraph("", "", *_sources(theorem), classes=["sources"]))
+    return nodes.section("", *parts, ids=[theorem.id], names=[theorem.id], classes=["theorem"])
+
+
+def _evidence(theorem: Theorem) -> Iterator[str]:
+    if theorem.false_alarm is not None:
+        yield (
+            "tested: each case is a random sample, on which the claim, if true, fails with "
+            f"probability at most {theorem.false_alarm:.0e}"
+        )
+    else:
+        yield "tested in floats, with a derived bound on their rounding error as the tolerance"
+        yield "certified with no tolerance in " + ", ".join(SYSTEMS[s] for s in theorem.systems)
+    if formal := FORMAL.get(theorem.id):
+        names = ", ".join(f"`{name}`" for name in formal.theorems)
+        gap = f"; left out: {formal.gap}" if formal.gap else ""
+        yield f"proved in Coq: {names}{gap}"
+
+
+class Theorems(SphinxDirective):
+    """``{theorems} bounds``: the theorems of a chapter."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Build their sections."""
+        chosen = [t for t in THEOREMS.values() if t.chapter == self.arguments[0]]
+        if not chosen:
+            raise self.error(f"there is no chapter {self.arguments[0]}")
+        sections = [section(theorem) for theorem in chosen]
+        for made in sections:
+            self.state.document.note_explicit_target(made, made)
+        return list(sections)
+
+
+class Literature(SphinxDirective):
+    """``{literature}``: every work that a theorem rests on, anchored by its key."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the list, each work with the theorems that use it."""
+        users: dict[str, list[str]] = {}
+        for theorem in THEOREMS.values():
+            for name in {n for source in theorem.sources for n in named(source)}:
+                users.setdefault(name, []).append(theorem.id)
+        rows = []
+        for name, work in WORKS.items():
+            used = f" ({', '.join(users[name])})" if name in users else ""
+            text = nodes.paragraph("", work.text() + used)
+            rows.append(nodes.list_item("", text, ids=[work.key]))
+        return [nodes.bullet_list("", *rows)]
+
+
+def _learn_anchors(app: Any, doctree: nodes.document) -> None:
+    """Tell MyST of ids that are no headings, so that links to them resolve or warn."""
+    slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    found = [id for raw in doctree.findall(nodes.raw) for id in ANCHOR.findall(raw.astext())]
+    found += [id for s in doctree.findall(nodes.section) for id in s["ids"] if id in THEOREMS]
+    for id in found:
+        slugs.setdefault(id, (0, id, id))
+
+
+class LinkIds(SphinxPostTransform):
+    """Make every mention of B-5 or S1-24 a link to it, and of a paper to its reference."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **_: Any) -> None:
+        """Replace the texts that mention ids."""
+        skipped = (nodes.reference, nodes.literal_block, nodes.title, nodes.math, nodes.raw)
+        for text in list(self.document.findall(nodes.Text)):
+            above, inside = text.parent, []
+            while above is not None:
+                inside.append(above)
+                above = above.parent
+            if not any(isinstance(node, skipped) for node in inside):
+                text.parent.replace(text, list(self._linked(text.astext())))
+
+    def _linked(self, text: str) -> Iterator[nodes.Node]:
+        for piece in ID.split(text):
+            if piece in PLACES:
+                yield self._reference(piece, PLACES[piece], piece)
+            else:
+                yield from self._cited(piece)
+
+    def _cited(self, text: str) -> Iterator[nodes.Node]:
+        names = "|".join(re.escape(name) for name in WORKS)
+        for piece in re.split(f"({names})", text):
+            if piece in WORKS:
+                yield self._reference(piece, "theory/literature", WORKS[piece].key)
+            elif piece:
+                yield nodes.Text(piece)
+
+    def _reference(self, text: str, docname: str, id: str) -> nodes.reference:
+        builder = self.app.builder
+        return make_refnode(builder, self.env.docname, docname, id, nodes.Text(text))
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Add the directives and the links."""
+    app.add_directive("theorems", Theorems)
+    app.add_directive("literature", Literature)
+    app.add_post_transform(LinkIds)
+    app.connect("doctree-read", _learn_anchors)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,82 @@
+"""The documentation is a site that builds without a warning, and in which every link arrives."""
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from source_tree import ROOT
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.proofs import catalogue
+from tinygrad_rnn.proofs.bibliography import WORKS
+from tinygrad_rnn.proofs.notes import CLAIMS
+
+NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_copybutton")
+MISSING = [name for name in NEEDED if find_spec(name) is None]
+# What a browser gets by itself, before anybody follows a link.
+LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
+
+
+class Page(HTMLParser):
+    """The ids of a page, its links, and what it loads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = {name: value or "" for name, value in attrs}
+        if "id" in found:
+            self.ids.add(found["id"])
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if LOADED.get(tag) in found and found.get("rel") != "canonical":
+            self.loads.append(found[LOADED[tag]])
+
+
+def broken(pages: dict[Path, Page]) -> list[str]:
+    """The links to our own pages that lead nowhere."""
+    problems = []
+    for path, page in pages.items():
+        for link in page.links + page.loads:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchor = unquote(parts.fragment)
+            lost = bool(anchor) and target in pages and anchor not in pages[target].ids
+            if lost or not target.exists():
+                problems.append(f"{path.name}: {link}")
+    return problems
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"pip install -e '.[docs]': no {', '.join(MISSING)}")
+def test_the_site(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, env=quiet
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+    pages = {path.resolve(): Page(path) for path in tmp_path.rglob("*.html")}
+    assert broken(pages) == []
+    fetched = [load for page in pages.values() for load in page.loads if urlsplit(load).netloc]
+    styles = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.css"))
+    assert (fetched, "url(http" in styles, "@import" in styles) == ([], False, False)
+
+    def ids(folder: str) -> set[str]:
+        chosen = [page for path, page in pages.items() if path.parent.name == folder]
+        return {id for page in chosen for id in page.ids}
+
+    assert set(catalogue.load()) | {work.key for work in WORKS.values()} <= ids("theory")
+    assert {f"tinygrad_rnn.{name}" for name in tg.__all__} <= ids("reference")
+    assert set(CLAIMS) <= pages[tmp_path.resolve() / "errata.html"].ids
