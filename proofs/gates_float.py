@@ -180,7 +180,7 @@ If h < −1 let 2^e ≤ |h| < 2^{e+1}: 1 + |h| < 2^{e+2} is rounded by at most 2
 (c) If |h| ≤ 1 this is (b) with c and h exchanged. For c = −1, w = 1, h = 1 + 3·2^{1−p}, p ≥ 4, h −
 c = 2 + 3·2^{1−p} is midway between floats and rounds up to the even 2 + 4·2^{1−p}: the result
 exceeds h.""",
-    sources=("S3-10", "derived here; compare Sterbenz 1974 and Higham 2002"),
+    sources=("S3-6", "S3-9", "derived here; compare Sterbenz 1974 and Higham 2002"),
     cases=_runs,
     systems=("rational",),
     witness=_one,

@@ -313,7 +313,7 @@ r\,\lVert W_c\rVert + \max|ur'|\,\lVert W_r\rVert$ with one after it.""",
 triangle inequality). Multiplied out, J_T ⋯ J_1 − D_T ⋯ D_1 is the sum over all other words in the D
 and R, and their norms are at most the words in ζ and ρ, which add up to the right-hand side. One
 unit with positive terms attains it.""",
-    sources=("S3-7", "S3-10", "Cho et al. 2014"),
+    sources=("S3-6", "S3-9", "Cho et al. 2014"),
     cases=_runs,
     systems=("ball", "rational"),
     witness=lambda: _gru([0, 1], (0.25,), T=3, z=[[1]], c=[[1]]),

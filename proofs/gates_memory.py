@@ -30,6 +30,7 @@ from .gated_steps import (
     lstm_factors,
     norm_2x2,
     norm_above,
+    root_above,
     rounded_up,
     steps,
     within_blocks,
@@ -126,7 +127,7 @@ M^n are at most those of M^n v/min v, so ‖M^n‖_∞ ≤ θ^n max v/min v, and
 matrices. Conversely let one condition fail. If f̄ ≥ 1 let u = (0, 1); else if ḡ ≥ 1 let u = (1, 0);
 else μ ≤ 0, and let u = (1 − f̄, ā). In each case Mu ≥ u ≥ 0, u ≠ 0 — in the last (Mu)_1 = ḡ(1 − f̄)
 + ēā ≥ 1 − f̄ and (Mu)_2 = ā — so M^n u ≥ u does not tend to 0.""",
-    sources=("S3-12", "S3-15", "derived here; compare Terzi et al. 2021"),
+    sources=("S3-13", "S3-14", "derived here"),
     cases=_with_numbers,
     systems=("ball", "rational"),
     witness=lambda: {**positive_steps(), **_numbers(0.5, 0.5, 0.5, 0.25)},
@@ -194,8 +195,13 @@ def contraction(numbers: Array, decides: Callable[[Array], Any]) -> Iterator[Com
         θ = 1 - μ / largest(v)
         yield at_most("0 ≤ μ", 0, μ)
         yield at_most("0 ≤ v", 0, v)
+        spread = largest(v) / -largest(-v)
         for n in range(1, 4):
-            yield at_most("Mⁿ v ≤ θⁿ v", product(np.stack([M] * n)) @ v, rounded_up(θ**n * v))
+            power = product(np.stack([M] * n))
+            yield at_most("Mⁿ v ≤ θⁿ v", power @ v, rounded_up(θ**n * v))
+            yield at_most(
+                "‖Mⁿ‖ ≤ √2 θⁿ max v/min v", *within("2", power, root_above(2) * spread * θ**n)
+            )
     else:
         u = (0, 1) if f >= 1 else (1, 0) if g >= 1 else (1 - f, a)
         yield at_most("u ≤ M u", np.array(u), M @ np.array(u))
@@ -226,7 +232,7 @@ contributes Π diag(f_t), since (J_t)_cc = diag(f_t) without peepholes. Any othe
 product whose norm is at most that of the entries of the M_t along it, and these add up to (M_T ⋯
 M_1)_cc minus the path that stays in c, Π f̄_t. Every other path goes through h and returns by a
 factor A_t = ∂c_t/∂h_{t−1}: it is 0 if W_h = 0, and left out if the gates are held fixed.""",
-    sources=("S3-12", "S3-15", "Hochreiter & Schmidhuber 1997", "Gers et al. 2000"),
+    sources=("S3-14", "Hochreiter & Schmidhuber 1997", "Gers et al. 2000"),
     cases=_plain,
     systems=("ball", "rational"),
     witness=positive_steps,

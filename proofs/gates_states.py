@@ -81,7 +81,7 @@ half-life. For x = e^{−b} > 0, 2x/(2 + x) ≤ ln(1 + x) ≤ x, where the first
 vanish at 0 and have the derivatives 4/(2 + x)² ≤ 1/(1 + x); so 1/x ≤ 1/ln(1 + x) ≤ 1/x + 1/2. If
 e^{−b} = 1/(T − 1) then σ(b) = (T − 1)/T. ln(1 − 1/T)^T = −1 − 1/(2T) − 1/(3T²) − ⋯ increases with
 T, from ln(1/4) at T = 2 to −1.""",
-    sources=("S3-12", "Gers et al. 2000", "Tallec & Ollivier 2018"),
+    sources=("S3-14", "Gers et al. 2000", "Tallec & Ollivier 2018"),
     cases=_without_recurrence,
     systems=("ball", "rational"),
     witness=lambda: _leaky(1, 3, 2),
@@ -183,7 +183,7 @@ gives c_t → c_0 + t. Let m satisfy |c_{t−1}| ≤ m and ī ≤ (1 − f̄)m; 
 induction m = max(|c_0|, ī/(1 − f̄)) bounds all. If i = 1 − f, |c_t| ≤ f|c_{t−1}| + (1 − f)·1 is at
 most the larger of |c_{t−1}| and 1. In floats rounding is monotone: |f c| rounds to at most |c|, |i
 g| to at most 1, their sum to at most the float |c_0| + t, and o·tanh to at most 1.""",
-    sources=("S3-12", "Hochreiter & Schmidhuber 1997", "Gers et al. 2000"),
+    sources=("S3-14", "Hochreiter & Schmidhuber 1997", "Gers et al. 2000"),
     cases=_runs,
     systems=("rational", "ball"),
     witness=_open_gates,
