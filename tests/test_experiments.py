@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tinygrad_rnn import experiments, scalars
 from tinygrad_rnn.cli import app
-from tinygrad_rnn.experiments import experiment, sentences
+from tinygrad_rnn.experiments import cliff, experiment, phase, sentences, sweep, truncated
 
 U = 2.0**-53
 
@@ -91,6 +91,104 @@ def test_vanishing(tmp_path):
     assert at[0] < at[1] < at[2]
     assert networks["RNN, W_h uniform"]["log_norm"][0] < at[2]
     assert networks["GRU, bias 0"]["log_norm"][0] < networks["GRU, bias 5"]["log_norm"][0]
+
+
+def test_truncated(tmp_path):
+    numbers = done("truncated", tmp_path)
+    T, H = numbers["T"], truncated.H
+    windows = np.array(numbers["windows"])
+    for n in numbers["networks"]:
+        error, bound = np.array(n["error"]), np.array(n["bound"])
+        # V-3. Either gradient is off by some roundings of each of its T² H products, which is far
+        # less than what a window of half of the steps drops.
+        rounding = T * T * H * U * (1 + bound[0])
+        assert (error <= bound + rounding).all()
+        # A tail of q^k that begins at K: where q < 1 it is at most q^(K−1) of the whole from 1 on.
+        if n["q"] < 1:
+            assert (bound <= bound[0] * n["q"] ** (windows - 1) * (1 + T * U)).all()
+        else:
+            assert bound[-1] > 1  # no help with half of the steps in the window
+
+
+def test_cliff(tmp_path):
+    numbers = done("cliff", tmp_path)
+    top = numbers["steepest"]
+    assert (f"{top['norm']:.1f}", round(top["w"], 9), round(top["b"], 9)) == ("34.4", 4.575, -2.35)
+    thrown, clipped = numbers["paths"].values()
+    for path in thrown, clipped:
+        w, b = np.array(path["path"]).T
+        assert (np.array(path["E"]) == cliff.error(w, b)).all()
+        steps = np.hypot(np.diff(w), np.diff(b))
+        # A step is η times the gradient, and of the clipped one at most ηθ (K-1), up to the
+        # rounding of the points themselves.
+        norms = np.array(path["norm"])
+        norms = np.minimum(norms, numbers["threshold"]) if path is clipped else norms
+        rounding = 8 * U * (np.abs(w).max() + np.abs(b).max() + norms)
+        assert (np.abs(steps - numbers["rate"] * norms) <= rounding).all()
+    # Thrown off: a unit that is saturated has h = 1, and no gradient to come back by.
+    assert abs(thrown["E"][-1] - (1 - cliff.TARGET) ** 2) < abs(thrown["E"][0] - thrown["E"][-1])
+    assert clipped["E"][-1] < clipped["E"][0] < thrown["E"][-1]
+
+
+def test_clipping(tmp_path):
+    numbers = done("clipping", tmp_path)
+    before, θ = np.array(numbers["before"]), numbers["threshold"]
+    assert before.min() < θ < before.max()
+    rounding = 8 * numbers["n"] * U
+    rules = {r["rule"]: r for r in numbers["rules"]}
+    for r in rules.values():  # the bounds of K-1, K-3 and K-5
+        length, cosine = np.array(r["length"]), np.array(r["cosine"])
+        assert (cosine >= r["least"] - rounding).all()
+        assert r["longest"] is None or (length <= θ * r["longest"] * (1 + rounding)).all()
+        assert (length <= before * (1 + rounding)).all()
+    # The notes' rule leaves most of the longest gradient, where each other has cut it to its bound.
+    longest = before.argmax()
+    assert rules["one-sided (notes)"]["longest"] is None
+    assert rules["one-sided (notes)"]["length"][longest] > numbers["n"] ** 0.5 * θ
+
+
+def test_phase(tmp_path, monkeypatch):
+    numbers = done("phase", tmp_path)
+    gain, steps = np.array(numbers["gain"]), np.array(numbers["steps"])
+    exact = np.log(gain)[:, None] * steps
+    rounding = 8 * numbers["H"] ** 2 * steps * U
+    logs = {p["activation"]: phase.median(p) for p in numbers["panels"]}
+    assert (np.abs(logs["identity"] - exact) <= rounding).all()
+    for f in "tanh", "relu":  # |f'| ≤ 1
+        assert (logs[f] <= exact + rounding).all()
+    # All three phases are there after 100 steps, in their order.
+    last = logs["identity"][:, -1]
+    assert last[0] < phase.VANISHED < last[gain == 1] < phase.EXPLODED < last[-1]
+
+    # Broken off while a cell was written: it alone is done again.
+    kept = tmp_path / "phase.cells.jsonl"
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept.write_text("".join(lines[:-1]) + lines[-1][:40], encoding="utf-8")
+    right, calls = phase.log_norms, []
+    monkeypatch.setattr(phase, "log_norms", lambda cell: calls.append(cell) or right(cell))
+    again = done("phase", tmp_path)
+    assert len(calls) == 1
+    assert {**again, "seconds": 0} == {**numbers, "seconds": 0}
+    assert kept.read_text(encoding="utf-8") == "".join(lines)
+
+
+def test_phase_on_a_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs dask[distributed]")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        assert len(cluster.scheduler.workers) == 2
+        numbers = done("phase", tmp_path, "--scheduler", cluster.scheduler_address)
+    there = [draw for p in numbers["panels"] for row in p["log_norm"] for draw in row]
+    assert there == [*map(phase.log_norms, phase.grid(experiment.Setting(quick=True)))]
+
+
+def test_no_scheduler(monkeypatch, tmp_path):
+    pytest.importorskip("distributed", reason="needs dask[distributed]")
+    monkeypatch.setattr(sweep, "PATIENCE", "1s")
+    result = command("phase", "--quick", "--out", str(tmp_path), "--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "no Dask scheduler with a worker answers at tcp://127.0.0.1:9" in result.output
 
 
 # ---- the command ------------------------------------------------------------------------------

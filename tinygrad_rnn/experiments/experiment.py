@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,10 @@ def plain(value: Any) -> Any:
 
 
 def write_numbers(numbers: Numbers, path: Path) -> None:
-    """Write the numbers as JSON."""
-    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Write the numbers as JSON, a line for each name."""
+    dumps = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    lines = ",\n".join(f" {dumps(name)}: {dumps(value)}" for name, value in numbers.items())
+    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 def write_figure(experiment: Experiment, numbers: Numbers, paths: Iterable[Path]) -> None:
