@@ -127,7 +127,7 @@ M^n are at most those of M^n v/min v, so ‖M^n‖_∞ ≤ θ^n max v/min v, and
 matrices. Conversely let one condition fail. If f̄ ≥ 1 let u = (0, 1); else if ḡ ≥ 1 let u = (1, 0);
 else μ ≤ 0, and let u = (1 − f̄, ā). In each case Mu ≥ u ≥ 0, u ≠ 0 — in the last (Mu)_1 = ḡ(1 − f̄)
 + ēā ≥ 1 − f̄ and (Mu)_2 = ā — so M^n u ≥ u does not tend to 0.""",
-    sources=("S3-13", "S3-14", "derived here"),
+    sources=("S3-13", "S3-14", "derived here; compare Terzi et al. 2021"),
     cases=_with_numbers,
     systems=("ball", "rational"),
     witness=lambda: {**positive_steps(), **_numbers(0.5, 0.5, 0.5, 0.25)},
