@@ -1,6 +1,6 @@
 (** * Reverse mode is right: expression trees, then tapes with shared nodes.
 
-    Serves C-6: on scalars, for any program of +, *, tanh and sigmoid, the backward pass with
+    Serves C-6: on scalars, for any program of +, -, *, tanh and sigmoid, the backward pass with
     accumulation in buffers returns the partial derivative. *)
 From Coq Require Import Reals Lra Lia List Arith.
 From Coquelicot Require Import Coquelicot.
@@ -86,7 +86,8 @@ Qed.
 
 (** Instruction number k of a tape writes cell d + k, d the number of inputs. *)
 Inductive instr :=
-| ICst (c : R) | IAdd (i j : nat) | IMul (i j : nat) | ITanh (i : nat) | ISigm (i : nat).
+| ICst (c : R) | IAdd (i j : nat) | ISub (i j : nat) | IMul (i j : nat) | ITanh (i : nat)
+| ISigm (i : nat).
 
 (** A primitive is given by its value and its list of local partials
     (argument cell, partial derivative). *)
@@ -94,6 +95,7 @@ Definition value (p : instr) (m : nat -> R) : R :=
   match p with
   | ICst c => c
   | IAdd i j => m i + m j
+  | ISub i j => m i - m j
   | IMul i j => m i * m j
   | ITanh i => tanh (m i)
   | ISigm i => sigmoid (m i)
@@ -103,6 +105,7 @@ Definition partials (p : instr) (m : nat -> R) : list (nat * R) :=
   match p with
   | ICst _ => []
   | IAdd i j => [(i, 1); (j, 1)]
+  | ISub i j => [(i, 1); (j, -1)]
   | IMul i j => [(i, m j); (j, m i)]
   | ITanh i => [(i, 1 - tanh (m i) ^ 2)]
   | ISigm i => [(i, sigmoid (m i) * (1 - sigmoid (m i)))]
@@ -111,7 +114,7 @@ Definition partials (p : instr) (m : nat -> R) : list (nat * R) :=
 (** The arguments of an instruction do not depend on the memory. *)
 Definition args (p : instr) : list nat :=
   match p with
-  | ICst _ => [] | IAdd i j => [i; j] | IMul i j => [i; j] | ITanh i => [i] | ISigm i => [i]
+  | ICst _ => [] | IAdd i j | ISub i j | IMul i j => [i; j] | ITanh i | ISigm i => [i]
   end.
 
 Fixpoint wf (p : list instr) (d : nat) : Prop :=
@@ -157,6 +160,7 @@ Proof.
   intro H. destruct ins; unfold tangent; simpl in *.
   - apply D_const.
   - eapply D_eq; [apply D_plus; apply H; auto | ring].
+  - eapply D_eq; [apply D_minus; apply H; auto | ring].
   - eapply D_eq; [apply D_mult; apply H; auto | cbv beta; ring].
   - eapply D_eq; [apply (D_comp tanh (fun t => m t i)); [apply is_derive_tanh | apply H; auto] | cbv beta; ring].
   - eapply D_eq; [apply (D_comp sigmoid (fun t => m t i)); [apply is_derive_sigmoid | apply H; auto] | cbv beta; ring].

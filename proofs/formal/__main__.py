@@ -1,4 +1,4 @@
-"""``python -m tinygrad_rnn.proofs.formal``: audit the proofs, or try to break them.
+"""``python -m tinygrad_rnn.proofs.formal``: audit the proofs, tie them to the code, break them.
 
 ``audit [--quick] [--json FILE] [--record]``
     Build everything, print each statement and what it rests on, compare with the record.
@@ -6,6 +6,10 @@
     environment has ``REQUIRE_COQ=1``). ``--quick`` asks for the axioms of all theorems together
     and leaves out the independent checker; ``--record`` writes what was found as the new record,
     for review.
+``tape``
+    Let Coq confirm that what the engine records of a one-unit RNN is the tape of Unrolled.v.
+``certificates``
+    Let Coq prove that float64 gradients of three networks are within 1e-13 of the true ones.
 ``mutants``
     Make each planted change of a definition or statement; all must fail to compile.
 """
@@ -16,8 +20,10 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from . import coq, links
 from .audit import ALLOWED, EXPECTED, Audit, audit, recorded, to_record
 from .mutants import survivors
 
@@ -48,9 +54,13 @@ def _audit(options: argparse.Namespace) -> int:
         text = json.dumps(result.to_json(), indent=1, ensure_ascii=False)
         Path(options.json).write_text(text + "\n", encoding="utf-8")
     print(result.summary())
-    if result.coq is None and os.environ.get("REQUIRE_COQ") != "1":
-        return SKIPPED
+    if result.coq is None:
+        return _skipped()
     return 0 if result.passed else 1
+
+
+def _skipped() -> int:
+    return 1 if os.environ.get("REQUIRE_COQ") == "1" else SKIPPED
 
 
 def _record(result: Audit) -> int:
@@ -62,6 +72,26 @@ def _record(result: Audit) -> int:
     text = json.dumps(to_record(result), indent=1, ensure_ascii=False)
     EXPECTED.write_text(text + "\n", encoding="utf-8")
     print(f"recorded {len(result.theorems)} theorems in {EXPECTED.name}: review the difference.")
+    return 0
+
+
+def _tape(options: argparse.Namespace) -> int:
+    return _linked(lambda: links.check_tapes(progress=print))
+
+
+def _certificates(options: argparse.Namespace) -> int:
+    return _linked(lambda: links.certify(progress=print))
+
+
+def _linked(confirm: Callable[[], None]) -> int:
+    if coq.version() is None:
+        print(f"not checked: there is no Coq; install it with `{coq.INSTALL}`")
+        return _skipped()
+    try:
+        confirm()
+    except coq.CoqError as error:
+        print(f"REFUSED: {error}")
+        return 1
     return 0
 
 
@@ -84,6 +114,8 @@ def main() -> int:
     auditing.add_argument("--record", action="store_true")
     auditing.add_argument("--json")
     auditing.set_defaults(run=_audit)
+    commands.add_parser("tape").set_defaults(run=_tape)
+    commands.add_parser("certificates").set_defaults(run=_certificates)
     commands.add_parser("mutants").set_defaults(run=_mutants)
     options = parser.parse_args()
     return int(options.run(options))

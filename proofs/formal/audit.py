@@ -8,8 +8,10 @@ the three counts as proved. *Failed* means that Coq, or the comparison, objected
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -135,6 +137,27 @@ def audit(
         for proof in result.theorems.values():
             if proof.status == "checked":
                 proof.status, proof.objection = "failed", "see the audit's objections"
+    return result
+
+
+def kept_audit() -> Audit:
+    """Audit quickly; if all is checked, keep that for the next run with the same files and Coq."""
+    version = coq.version()
+    if version is None:
+        return audit(thorough=False)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygrad_rnn"
+    files = sorted(p for p in coq.HERE.iterdir() if p.suffix in (".v", ".py", ".json"))
+    state = hashlib.sha256(b"\0".join([version.encode(), *(p.read_bytes() for p in files)]))
+    kept = folder / f"audit-{state.hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        proofs = {name: Proof(**proof) for name, proof in found.pop("theorems").items()}
+        return Audit(theorems=proofs, **found)
+    result = audit(thorough=False)
+    if result.passed:
+        with contextlib.suppress(OSError):  # a home that cannot be written to
+            folder.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(result.to_json()), encoding="utf-8")
     return result
 
 

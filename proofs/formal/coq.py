@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -39,6 +40,7 @@ class CoqError(RuntimeError):
     """A module that does not compile, or that holds what no proof may hold."""
 
 
+@cache
 def version() -> str | None:
     """Return the version of the installed Coq, or None where there is none."""
     if shutil.which("coqc") is None:

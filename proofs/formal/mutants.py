@@ -69,8 +69,13 @@ MUTANTS = (
     # tapes
     Mutant("Tape", "Fixpoint scatter", "(a i + s * c)", "(s * c)"),
     Mutant("Tape", "Definition partials", "(i, m j); (j, m i)", "(i, m i); (j, m j)"),
+    Mutant("Tape", "Definition partials", "(j, -1)", "(j, 1)"),
     Mutant("Tensors", "Fixpoint bwd", "a i + vjp", "vjp"),
     Mutant("Unrolled", "Fixpoint rnn_tape", "IMul k T", "IMul (S k) T"),
+    Mutant("Unrolled", "Definition phi' ", "tanh (t + b)", "tanh t"),
+    Mutant("Certificate", "Definition itanh", "(I.fromZ bits 2)", "(I.fromZ bits 3)"),
+    Mutant("Certificate", "Definition ipartials", "(i, m j); (j, m i)", "(i, m i); (j, m j)"),
+    Mutant("Certificate", "Definition near", "I.abs (I.sub", "I.neg (I.sub"),
 )  # fmt: skip
 
 

@@ -92,14 +92,14 @@ FORMAL: dict[str, Formal] = {
         _of("Recurrence", "horner_is_sum bptt_is_rtrl bptt_is_double_sum sweep_is_adjoint"),
         _of("Network", "bptt_W_h bptt_W_x bptt_b"),
         _of("Scalar", "bptt_wi bptt_wh backward_pass_wi backward_pass_wh bptt_loss_wh"),
-        _of("Unrolled", "engine_computes_bptt"),
+        _of("Unrolled", "engine_computes_state engine_computes_bptt_wi engine_computes_bptt"),
         gap="in (a), H_0 is constant",
     ),
     "C-6": _all(
         _of("Recurrence", "forward_and_backward_are_transposes"),
         _of("Tensors", "backward_total_derivative map_op_ok matvec_op_ok tanh_layer_ok"),
         _of("Tape", "tree_reverse_mode_correct tape_total_derivative tape_reverse_mode_correct"),
-        _of("Certificate", "tape_certificate"),
+        _of("Certificate", "gradient_certificate"),
     ),
     "B-1": _all(
         _of("Norms", "norm1_absolute norm2_absolute norm_inf_absolute global_bound"),
@@ -196,6 +196,9 @@ def evidence(id: str, result: Audit) -> dict[str, Any]:
     if formal is None:
         return {"verdict": "NOT CHECKED", "coq": None, "reason": "no formal proof is registered"}
     found = {"coq": list(formal.theorems), "gap": formal.gap}
+    if result.objections and not result.definitions:  # another version, or a library is missing
+        why = f"does not compile with the Coq that is here: {result.objections[0].splitlines()[0]}"
+        return {"verdict": "NOT CHECKED", **found, "reason": why}
     states = {name: result.theorems[name].status for name in formal.theorems}
     if "failed" in states.values():
         names = ", ".join(name for name, status in states.items() if status == "failed")
