@@ -88,6 +88,8 @@ def complaints(entry: Entry) -> list[str]:
                 f"{entry['id']} {name}: {level['undecided']} cases undecided, "
                 f"{level['examples']} decided."
             )
+    if entry["levels"]["proved"]["verdict"] == "INCONCLUSIVE":
+        lines.append(f"{entry['id']} proved: {entry['levels']['proved']['reason']}.")
     for n in entry["necessity"]:
         if n["counterexample"] is None:
             lines.append(

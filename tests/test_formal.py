@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tinygrad_rnn.proofs.formal import coq
+from tinygrad_rnn import GRUCell, LSTMCell, RNNCell, Tensor, unroll
+from tinygrad_rnn.proofs import verify
+from tinygrad_rnn.proofs.formal import __main__ as command
+from tinygrad_rnn.proofs.formal import audit as audits
+from tinygrad_rnn.proofs.formal import coq, links
 from tinygrad_rnn.proofs.formal.audit import ALLOWED, Audit, Proof, audit, digests, recorded
 from tinygrad_rnn.proofs.formal.mutants import MUTANTS, plant, survivors
 from tinygrad_rnn.proofs.formal.registry import FORMAL, evidence
+from tinygrad_rnn.proofs.formal.tapes import Network, recorded_tape
+from tinygrad_rnn.scalars import GF
+from tinygrad_rnn.scalars.element import elementwise
 
 needs_coq = pytest.mark.skipif(
     coq.version() is None, reason=f"no coqc: proofs not checked here; {coq.INSTALL}"
@@ -105,6 +115,102 @@ def test_what_has_a_gap_is_not_proved() -> None:
     assert (found["verdict"], found["gap"]) == ("NOT CHECKED", "one unit only")
 
 
+def test_a_development_that_does_not_compile_says_nothing_of_theorems() -> None:
+    failed = dict.fromkeys(recorded()["theorems"], Proof("failed"))
+    found = evidence("J-5", Audit("9", failed, objections=["Toolbox.v does not compile:\n…"]))
+    assert found["verdict"] == "NOT CHECKED"
+    assert "Toolbox.v does not compile" in found["reason"]
+
+
+CELLS = [
+    *(RNNCell(1, 1), RNNCell(2, 2), RNNCell(1, 2, activation="identity"), LSTMCell(1, 2)),
+    *(GRUCell(1, 2, variant=v) for v in ("minimal", "reset_before", "reset_after")),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_a_tape_computes_what_the_program_computes(cell: Any) -> None:
+    """In GF(2⁶¹ − 1), where equal means equal as formulas."""
+    network = Network(cell, 3)
+    inputs, loss = network.record()
+    tape = recorded_tape(inputs, loss)
+    assert all(type(t) is Tensor for t in inputs)
+    memory: list[Any] = [GF(v) for v in tape.inputs]
+    for name, cells in tape.instructions:
+        a, *b = (memory[i] for i in cells)
+        memory.append(
+            {
+                "IAdd": lambda a, b: a + b,
+                "ISub": lambda a, b: a - b,
+                "IMul": lambda a, b: a * b,
+                "ITanh": lambda a: a.tanh(),
+                "ISigm": lambda a: a.sigmoid(),
+            }[name](a, *b)
+        )
+
+    def lift(a: Any) -> Any:
+        return elementwise(lambda v: GF(Fraction(v)), a)
+
+    x, params, state = network.arrays()
+    run = unroll(cell, {k: lift(v) for k, v in params.items()}, lift(x), tuple(map(lift, state)))
+    assert memory[tape.output] == run.outputs[-1].sum()
+    numbers = [v for a in (x, *params.values(), *state) for v in a.flat]
+    assert tape.inputs[: len(numbers)] == numbers
+    for _, gradient in network.gradients():
+        assert len(gradient) == len(numbers)
+
+
+def test_a_tape_holds_what_the_model_knows() -> None:
+    x = Tensor([0.5])
+    with pytest.raises(ValueError, match="none of the inputs"):
+        recorded_tape([], np.sum(x))
+    with pytest.raises((TypeError, AttributeError)):
+        recorded_tape([x], np.sum(np.exp(x)))
+
+
+@pytest.mark.parametrize("what", ["audit", "tape", "certificates"])
+def test_a_command_without_coq(what: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(coq, "version", lambda: None)
+    monkeypatch.setattr("sys.argv", ["formal", what])
+    monkeypatch.delenv("REQUIRE_COQ", raising=False)
+    assert command.main() == 77
+    assert coq.INSTALL in capsys.readouterr().out
+    monkeypatch.setenv("REQUIRE_COQ", "1")
+    assert command.main() == 1
+
+
+def audited(status: str) -> Audit:
+    """Return an audit in which every theorem has this status."""
+    definitions = recorded()["definitions"]
+    return Audit("8", dict.fromkeys(recorded()["theorems"], Proof(status)), definitions)
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("checked", "PROVED"), ("failed", "INCONCLUSIVE")])
+def test_verify_asks_coq_once(status: str, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(coq, "version", lambda: "8")
+    monkeypatch.setattr(verify, "kept_audit", lambda: asked.append(1) or audited(status))
+    finished: list[str] = []
+    report = verify.verify(
+        ["J-5", "J-7", "E-4"], ("proved",), processes=1, progress=finished.append
+    )
+    assert [t["verdict"] for t in report["theorems"]] == [
+        verdict,
+        "NOT CHECKED" if status == "checked" else verdict,
+    ]
+    assert (asked, finished) == ([1], ["J-5", "J-7", "E-4"])
+    verify.verify(["J-5"], verify.LEVELS, "quick", processes=1)
+    assert asked == [1]
+
+
+def test_verify_without_coq_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coq, "version", lambda: None)
+    (entry,) = verify.verify(["J-5"], ("proved",))["theorems"]
+    assert entry["verdict"] == "NOT CHECKED"
+    assert coq.INSTALL in entry["levels"]["proved"]["reason"]
+    assert entry["levels"]["proved"]["coq"] == list(FORMAL["J-5"].theorems)
+
+
 # ---- what needs it ------------------------------------------------------------------------------
 
 
@@ -175,3 +281,66 @@ def test_a_changed_statement_or_definition_is_seen(tmp_path: Path) -> None:
 @needs_coq
 def test_a_mutant_of_the_chain_rule_dies() -> None:
     assert survivors(MUTANTS[:1]) == []
+
+
+@needs_coq
+def test_an_audit_that_passed_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = [audited("failed"), audited("checked")]
+    monkeypatch.setattr(audits, "audit", lambda **options: found.pop(0))
+    assert not audits.kept_audit().passed
+    assert not list(tmp_path.rglob("*.json"))
+    for _ in range(2):  # the second time from the file
+        assert audits.kept_audit() == audited("checked")
+
+
+# ---- the link to the code -----------------------------------------------------------------------
+
+SMALL = Network(RNNCell(D=1, H=1), T=2)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile what tapes and certificates need."""
+    scratch = tmp_path_factory.mktemp("built")
+    coq.build(coq.HERE, scratch, links.CERTIFICATES)
+    return scratch
+
+
+@needs_coq
+def test_the_recorded_tape_is_the_modelled_one(built: Path) -> None:
+    tape = recorded_tape(*SMALL.record())
+    links.compile_source(built, "Right", links.tapes_source({2: tape}))
+    swapped = [("IMul", (3, 0)), *tape.instructions[1:]]
+    for i, altered in enumerate(
+        [
+            tape._replace(instructions=swapped),
+            tape._replace(instructions=tape.instructions[:-1]),
+            tape._replace(output=tape.output - 1),
+        ]
+    ):
+        with pytest.raises(coq.CoqError, match="Unable to unify"):
+            links.compile_source(built, f"Wrong{i}", links.tapes_source({2: altered}))
+
+
+@needs_coq
+def test_a_gradient_is_certified_and_a_changed_one_refused(built: Path) -> None:
+    tape = recorded_tape(*SMALL.record())
+    gradients = dict(SMALL.gradients())
+    links.compile_source(built, "Sound", links.certificate_source(tape, gradients))
+    exact = gradients["engine"]
+    for i, change in enumerate((1e-8, -1e-8)):
+        changed = [*exact[:3], exact[3] + change, *exact[4:]]
+        source = links.certificate_source(tape, {"engine": changed})
+        with pytest.raises(coq.CoqError, match="does not compile"):
+            links.compile_source(built, f"Changed{i}", source)
+    # Entry by entry, in both directions: Coq computes that it is refused.
+    refusals = [
+        f"Goal certified (1, 10 ^ 13)%Z tape given {tape.output} {links.rationals(changed)} "
+        "= false. now vm_compute. Qed.\n"
+        for i in range(len(exact))
+        for change in (1e-8, -1e-8)
+        for changed in [[*exact[:i], exact[i] + change, *exact[i + 1 :]]]
+    ]
+    source = links.certificate_source(tape, {}) + "".join(refusals)
+    links.compile_source(built, "Refused", source)
