@@ -76,14 +76,14 @@ def other_order(z: Array, c: Array, h: Array, fl: Round) -> Iterator[tuple[str, 
 
 
 @cache
-def exhausted(bits: int, ties: str, over: bool, second: Any) -> tuple[Comparison, ...]:
+def exhausted(bits: int, ties: str, over: bool, apart: bool, second: Any) -> tuple[Comparison, ...]:
     """Try all gates, candidates and states of a format, exponents from −bits − 2 to 2."""
     fl, gate = nearest(bits, ties), all_numbers(bits, -bits - 2, 0)
     sizes = all_numbers(bits, -2, 2)
     h = np.concatenate([-sizes, sizes])[:, None, None]
     c = sizes[sizes <= (1.5 if over else 1)]
     c = np.concatenate([-c, c])[:, None]
-    other = fl(1 - gate)
+    other = 1 + 0 * gate if apart else fl(1 - gate)
     results = {
         **dict(combined(gate, other, c, h, fl)),
         **{f"{k}, z rounded": y for k, y in combined(other, gate, c, h, fl)},
@@ -156,6 +156,7 @@ c)$ has that property only for $|h_0| \le 1$.""",
         "rounding to nearest",
         "(b): ties to even",
         "the computed |tanh| ≤ 1 and σ ≤ 1",
+        "(a): the gates add up to 1, but for one rounding",
         "the update is written as in (a) or (b)",
     ),
     proof="""Rounding fl is monotone and keeps floats, so |fl(zc)| ≤ z and |fl(wh)| ≤ v, the larger
@@ -188,6 +189,7 @@ exceeds h.""",
         Necessity("to nearest: rounding upwards", lambda: _one(ties="up")),
         Necessity("ties to even: ties away from zero", lambda: _one(ties="away")),
         Necessity("|c| ≤ 1: a tanh that overshoots", lambda: _one(over=True)),
+        Necessity("the gates add up to 1: w = 1 beside every z", lambda: _one(apart=True)),
         Necessity("written as in (a) or (b): c + w(h − c)", lambda: _one(second=other_order)),
     ),
     sensitivity=(
@@ -220,6 +222,7 @@ def float_invariant(
     bits: int,
     ties: str = "even",
     over: bool = False,
+    apart: bool = False,
     second: Any = None,
 ) -> Iterator[Comparison]:
     """Run the cell and the compiled loops in floats; exhaust a small format; try single updates."""
@@ -245,7 +248,7 @@ def float_invariant(
                 yield at_most(label, np.abs(y).astype(float), top)
     _, y = next(corrected(z, c, h, same))
     yield at_most("h + z (c − h)", np.abs(y).astype(float), top)
-    yield from exhausted(bits, ties, over, second)
+    yield from exhausted(bits, ties, over, apart, second)
 
 
 def _other_step(cell: Any, params: Any, x_t: Array, state: Any) -> Iterator[Array]:

@@ -44,17 +44,23 @@ def _without_recurrence(draw: Draw, system: str) -> Case:
     return {**case, "x": x, "forget_bias": np.array(b), "horizon": T}
 
 
+TIMES = {"forget_bias": np.array(1.0), "horizon": 2}
+
+
 def _leaky(b: float, T: int, horizon: int, **changed: Any) -> Case:
     """Return T steps of one unit without inputs, with the forget bias b."""
     times = {"forget_bias": np.array(float(b)), "horizon": horizon}
     return {**a_step(LSTMCell(1, 1), [0, b, 0, 0], (0, 1), T=T), **times, **changed}
 
 
+def _with(case: Case, **params: Array) -> Case:
+    return {**case, "params": {**case["params"], **params}}
+
+
 def _closing() -> Case:
     """An input of −1 on the forget gate."""
-    W_x = np.array([[0.0, -1, 0, 0]])
     case = _leaky(1, 1, 2)
-    return {**case, "params": {**case["params"], "W_x": W_x}, "x": np.ones((1, 1, 1))}
+    return {**_with(case, W_x=np.array([[0.0, -1, 0, 0]])), "x": np.ones((1, 1, 1))}
 
 
 def half_life(b: Any) -> Any:
@@ -73,6 +79,8 @@ $$n = \frac{\ln 2}{\ln(1 + e^{-b})}, \qquad e^b \ln 2 \le n \le (e^b + \tfrac12)
 \ln(T - 1)$, $T \ge 2$, $\sigma(b) = 1 - 1/T$ and after $T$ steps $\frac14 \le (1 - 1/T)^T \le
 \frac1e$ is left.""",
     hypotheses=(
+        "nothing reads h",
+        "no gate reads c",
         "the forget gates' preactivations are at least b",
         "T ≥ 2 for the initialisation b = ln(T − 1)",
     ),
@@ -86,6 +94,22 @@ T, from ln(1/4) at T = 2 to −1.""",
     systems=("ball", "rational"),
     witness=lambda: _leaky(1, 3, 2),
     necessity=(
+        Necessity(
+            "nothing reads h: the candidate reads −4 h",
+            lambda: _with(_leaky(1, 2, 2), W_h=np.array([[0.0, 0, -4, 0]])),
+        ),
+        Necessity(
+            "no gate reads c: the input gate reads −4 c",
+            lambda: {
+                **a_step(
+                    LSTMCell(1, 1, "diagonal"),
+                    [0, 1, 1, 0],
+                    (0, 0),
+                    w_c=np.array([[-4.0], [0], [0]]),
+                ),
+                **TIMES,
+            },
+        ),
         Necessity("at least b: an input that closes the gate", _closing),
         Necessity("T ≥ 2: T = 1 forgets all", lambda: _leaky(1, 1, 1)),
     ),
