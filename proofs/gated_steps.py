@@ -164,6 +164,11 @@ def free(a: Array) -> bool:
     return isinstance(a.flat[0], Free)
 
 
+def outwards(H: int) -> Fraction:
+    """Return how far, in relative terms, the library rounds a growth matrix outwards, twice."""
+    return Fraction(128 * (H + 1), 2**53)
+
+
 def norm_above(W: Array) -> Fraction:
     """Return the library's float ≥ ‖W‖₂, W being exact in floats."""
     return Fraction(float(bounds.singular_value_bounds(floats(W))[1]))

@@ -33,6 +33,7 @@ from .gated_steps import (
     lstm_factors,
     norm_2x2,
     norm_above,
+    outwards,
     root_above,
     rounded_up,
     steps,
@@ -168,10 +169,10 @@ def growth_of_a_step(
     yield from within_norm("‖M‖", J, rounded_up(norm_2x2(M)))
     if not free(x_t):  # the library's M is for the Jacobian as it is computed
         at = floats((params, x_t, state))
-        J = rational(cell.jacobian(*at)[0])
-        yield from within_blocks(
-            "‖block‖ ≤ the library's M_kl", J, rational(local_growth(cell, *at)[0])
-        )
+        J, library = rational(cell.jacobian(*at)[0]), rational(local_growth(cell, *at)[0])
+        yield from within_blocks("‖block‖ ≤ the library's M_kl", J, library)
+        if elsewhere is None and not blind and size is None:
+            yield at_most("the library's M is no looser", library, M * (1 + outwards(cell.H)))
 
 
 # ---- G-2 ----------------------------------------------------------------------------------------

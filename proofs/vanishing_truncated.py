@@ -132,6 +132,16 @@ def _truncation_drops_a_tail(
             label = f"truncated + ΣR = whole, {name}, {method}"
             yield equal(label, some[name] + dropped[name], whole[name])
         yield equal(f"and of h_0, {method}", some["state"][0] + dropped_start, whole["state"][0])
+    late, δ = 0 * d_outputs, d_outputs[-1]
+    late[-1] = δ
+    for method in METHODS:  # what h_T gets besides is a loss of it
+        road = method if method in kept else "tape"
+        besides, same = (
+            bptt(cell, params, x, d, state, method=road, truncate=K, d_state=(end,))
+            for d, end in ((0 * late, δ), (late, 0 * δ))
+        )
+        for name in inputs:
+            yield equal(f"∂L/∂h_T = a loss of h_T, {name}, {method}", besides[name], same[name])
 
 
 # ---- V-4 ----------------------------------------------------------------------------------------
