@@ -15,6 +15,7 @@ _HOMES = {
         "Tensor checkpoint d_sigmoid d_tanh differentiable grad hvp jacobian jvp leaky_relu "
         "leaky_step relu sigmoid softplus step value_and_grad vjp"
     ),
+    "inside": "draw explain",
     "activations": "ACTIVATIONS Activation log_softmax logsumexp softmax",
     "cells": "GRUCell LSTMCell RNNCell",
     "recurrent": "Run bptt contributions unroll",

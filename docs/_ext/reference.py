@@ -12,12 +12,11 @@ import tinygrad_rnn
 
 
 def names(home: str) -> list[str]:
-    """Return what a module offers: as ``tg.grad``, or else as ``tg.bounds.…``."""
-    public = tinygrad_rnn._HOMES.get(home, "").split()
-    if public:
-        return [f"tinygrad_rnn.{name}" for name in public]
+    """Return what a module offers: those of the package first, as ``tg.grad``."""
     module = f"tinygrad_rnn.{home}"
-    return [f"{module}.{name}" for name in import_module(module).__all__]
+    public = tinygrad_rnn._HOMES.get(home, "").split()
+    others = set(getattr(import_module(module), "__all__", ())) - set(public)
+    return [f"tinygrad_rnn.{name}" for name in public] + [f"{module}.{n}" for n in sorted(others)]
 
 
 def directive(name: str) -> str:
