@@ -178,7 +178,7 @@ and d, so the result is at least h and at most fl(h + d), where d ≤ fl(1 − h
 If h < −1 let 2^e ≤ |h| < 2^{e+1}: 1 + |h| < 2^{e+2} is rounded by at most 2^{e+1−p}, so h + d ≤ 1 +
 2^{e+1−p}, which is at most |h|: for e = 0 as |h| ≥ 1 + 2^{1−p}, for e ≥ 1 as 2^e(1 − 2^{1−p}) ≥ 1.
 
-(c) If |h| ≤ 1 this is (b) with c and h exchanged. For c = −1, w = 1, h = 1 + 3·2^{1−p}, p ≥ 4, h −
+(c) If |h| ≤ 1 this is (b) with c and h exchanged. For c = −1, w = 1, h = 1 + 3·2^{1−p}, p ≥ 3, h −
 c = 2 + 3·2^{1−p} is midway between floats and rounds up to the even 2 + 4·2^{1−p}: the result
 exceeds h.""",
     sources=("S3-6", "S3-9", "derived here; compare Sterbenz 1974 and Higham 2002"),
