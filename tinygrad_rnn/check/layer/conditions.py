@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.trials import GAIN, Trial
 
+Met = Callable[[Trial], bool]  # does a trial meet a condition?
+Condition = tuple[str, Met]
+OTHERS = 3  # draws of a trial before something is said never to fail
 LONGEST_SCAN = 8  # steps of a trial whose every step gets a cotangent of its own
 ONLY = {
     "saturated": "only saturated",
@@ -25,7 +28,15 @@ PROTOCOL = {
 
 
 def conditions(c: Conformance, base: Trial, failed: Sequence[Outcome]) -> tuple[list[str], Trial]:
-    """Return the conditions, and the trial that is closest to ``base`` among those that fail."""
+    """Return the conditions, and the trial that is closest to ``base`` among those that fail.
+
+    A condition is not said if a trial failed that does not meet it.
+    """
+    found, witness = _found(c, base, failed)
+    return [text for text, met in found if all(met(o.trial) for o in failed)], witness
+
+
+def _found(c: Conformance, base: Trial, failed: Sequence[Outcome]) -> tuple[list[Condition], Trial]:
     if c.fails(base):
         return _necessary(c, base), base
     witness = min((o.trial for o in failed), key=lambda trial: _distance(base, trial))
@@ -37,11 +48,19 @@ def conditions(c: Conformance, base: Trial, failed: Sequence[Outcome]) -> tuple[
         simpler = replace(witness, **{name: usual})
         if simpler.step is not None and simpler.step > simpler.T:
             simpler = replace(simpler, step=simpler.T)
-        if c.fails(simpler):
-            witness = simpler
-        elif name != "T" or there < usual:
-            found.append(_unusual(name, usual, there))
+        failing = _failing(c, simpler)
+        if failing:
+            witness = failing
+        elif name != "seed" and (name != "T" or there < usual):
+            found.append((_unusual(name, usual, there), _as_in(name, usual, there)))
     return [*found, *_necessary(c, witness)], witness
+
+
+def _as_in(name: str, usual: object, there: object) -> Met:
+    """Return whether a trial is as unusual: of the same size, or not of the usual kind."""
+    if name in ("T", "N", "D", "H"):
+        return lambda trial: getattr(trial, name) == there
+    return lambda trial: getattr(trial, name) != usual
 
 
 def _distance(base: Trial, trial: Trial) -> tuple[int, int]:
@@ -79,35 +98,62 @@ def _others(there: object) -> str:
     return " and ".join(n for n in ("hs", "h_T", "c_T") if n not in named)
 
 
-def _necessary(c: Conformance, witness: Trial) -> list[str]:
+def _ever(c: Conformance, trial: Trial) -> bool:
+    """Whether a trial fails, or does so with other numbers: a mistake may depend on them."""
+    return _failing(c, trial) is not None
+
+
+def _failing(c: Conformance, trial: Trial) -> Trial | None:
+    """Return the trial if it fails, else one that differs in the numbers only and does."""
+    draws = (replace(trial, seed=trial.seed + k) for k in range(OTHERS))
+    return next((t for t in draws if c.fails(t)), None)
+
+
+def _necessary(c: Conformance, witness: Trial) -> list[Condition]:
     """Return what of a failing trial's ordinary features it takes to fail."""
-    found = []
+    found: list[Condition] = []
     least = shortest(c, witness)
+    while least > 1 and _ever(c, replace(witness, T=least - 1, step=_within(witness, least - 1))):
+        least -= 1
     if least > 1:
-        found.append(f"only T ≥ {least}")
-    if witness.N > 1 and not c.fails(replace(witness, N=1)):
-        found.append("only N > 1")
+        found.append((f"only T ≥ {least}", lambda trial: least <= trial.T))
+    if witness.N > 1 and not _ever(c, replace(witness, N=1)):
+        found.append(("only N > 1", lambda trial: trial.N > 1))
     for s in c.cell.state_names:
-        if s not in witness.zero_state and not c.fails(
-            replace(witness, zero_state=(*witness.zero_state, s))
+        if s not in witness.zero_state and not _ever(
+            c, replace(witness, zero_state=(*witness.zero_state, s))
         ):
-            found.append(f"only {s}0 ≠ 0")
+            found.append((f"only {s}0 ≠ 0", lambda trial, s=s: s not in trial.zero_state))  # type: ignore[misc]
     for name in witness.cotangents if len(witness.cotangents) > 1 else ():
         rest = tuple(n for n in witness.cotangents if n != name)
         if name in ("h_T", "c_T") and not c.fails(replace(witness, cotangents=rest)):
-            found.append(f"only with a cotangent on {name}")
+            text = f"only with a cotangent on {name}"
+            found.append((text, lambda trial, n=name: n in trial.cotangents))  # type: ignore[misc]
     if witness.dtype == "float64" and not c.fails(replace(witness, dtype="float32")):
-        found.append("only float64: to float32's precision it is right")
+        text = "only float64: to float32's precision it is right"
+        found.append((text, lambda trial: trial.dtype == "float64"))
     if witness.scale == 1 and not c.fails(replace(witness, scale=2.0**-40)):
-        found.append("only for large cotangents")
+        found.append(("only for large cotangents", lambda trial: trial.scale >= 1))
+    elif witness.scale == 1 and not c.fails(replace(witness, scale=2.0**40)):
+        found.append(("only for small cotangents", lambda trial: trial.scale <= 2.0**10))
+    elif (
+        witness.regime == "critical"
+        and not _ever(c, replace(witness, regime="contractive"))
+        and any(c.fails(replace(witness, regime=r)) for r in ("saturated", "expanding"))
+    ):
+        text = "only saturated: never with small weights"
+        found.append((text, lambda trial: trial.regime != "contractive"))
     return found
+
+
+def _within(witness: Trial, T: int) -> int | None:
+    return None if witness.step is None else min(witness.step, T)
 
 
 def shortest(c: Conformance, witness: Trial) -> int:
     """Return the smallest T at which the trial still fails."""
     for T in range(1, witness.T):
-        step = None if witness.step is None else min(witness.step, T)
-        if c.fails(replace(witness, T=T, step=step)):
+        if c.fails(replace(witness, T=T, step=_within(witness, T))):
             return T
     return witness.T
 

@@ -12,6 +12,7 @@ import numpy as np
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.cells.cell import split
 from tinygrad_rnn.check.layer.anatomy import Surgeon
+from tinygrad_rnn.check.layer.forward_reading import forward_readings
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.rounding import differentiate
 from tinygrad_rnn.check.layer.trials import Trial, sized
@@ -42,7 +43,7 @@ def likely_forward_mistakes(c: Conformance, witness: Trial) -> list[str]:
                 if wrong
                 else "backward: it is the gradient of that forward pass",
             ]
-    return []
+    return [f"forward: {text}" for text in forward_readings(c, witness)]
 
 
 Alternative = Callable[[Any, Params, Array, State], Outputs]

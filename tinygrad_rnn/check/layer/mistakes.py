@@ -19,6 +19,8 @@ from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.check.layer.anatomy import Surgeon
 from tinygrad_rnn.check.layer.conditions import shortest
 from tinygrad_rnn.check.layer.outcome import Conformance
+from tinygrad_rnn.check.layer.parts import laws
+from tinygrad_rnn.check.layer.reading import readings
 from tinygrad_rnn.check.layer.scene import Candidate, Gradients, Scene
 from tinygrad_rnn.check.layer.steps import on_factors, on_paths, on_slopes
 from tinygrad_rnn.check.layer.trials import Trial
@@ -44,7 +46,9 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
             return [text]
     culprits = list(outcomes[0].wrong)
     same_shape = all(s.got[culprits[0]].shape == s.true[culprits[0]].shape for s in scenes)
-    return _single_entry(scenes, culprits[0]) if len(culprits) == 1 and same_shape else []
+    if len(culprits) == 1 and same_shape and (remark := _single_entry(scenes, culprits[0])):
+        return remark
+    return laws(c, witness) or readings(c, witness)
 
 
 def _single_entry(scenes: list[Scene], culprit: str) -> list[str]:
@@ -238,6 +242,7 @@ def _on_time(scene: Scene, culprits: list[str], least: int) -> Iterator[Candidat
         )
     yield "nothing comes back from later steps", held(lambda t, _: t > 0)
     yield "the sweep over time leaves out step 1", _without_first
+    yield "the sweep over time leaves out the last step", _without_last
     if 1 < least <= T:
         yield f"BPTT cut after {least - 1} steps", lambda s: _windows(s, least - 1)
     for k in range(1, T):
@@ -276,6 +281,20 @@ def _without_first(s: Scene) -> Gradients:
     return found | {f"{n}0": after[f"{n}0"] for n in s.cell.state_names}
 
 
+def _without_last(s: Scene) -> Gradients:
+    """Return what a loop that begins one step early leaves: h_T is taken for the state before."""
+    zero = {n: np.zeros(np.shape(g)) for n, g in s.true.items()}
+    if s.T == 1:
+        final = dict(zip((f"{n}0" for n in s.cell.state_names), s.cotangents()[1:], strict=False))
+        return zero | final
+    inputs = {k: np.asarray(v, float) for k, v in s.inputs.items()}
+    surgeon = Surgeon(s.cell)
+    _, pull = vjp(lambda v: s.outputs(v | {"x": v["x"][:-1]}, surgeon), inputs)
+    d_hs, *d_final = s.cotangents()
+    found: Gradients = pull([d_hs[:-1], *d_final])[0]
+    return found
+
+
 # ---- mistakes with the cotangents of the outputs ----------------------------------------------
 
 
@@ -292,12 +311,30 @@ def _on_cotangents(scene: Scene) -> Iterator[Candidate]:
     changes: list[tuple[str, Callable[[Array], Array]]] = [
         ("only the last step's cotangent of hs is used", lambda c: _only_last(c)),
         ("the cotangents of hs are reversed in time", lambda c: c[::-1]),
+        ("the cotangents of hs are used one step too late", lambda c: _moved(c, 1)),
     ]
+    yield "the cotangents of hs are used one step too early", _early
     for text, change in changes:
         yield (
             text,
             lambda s, f=change: s.gradient(d=[f(s.cotangents()[0]), *s.cotangents()[1:]]),  # type: ignore[misc]
         )
+
+
+def _moved(c: Array, by: int) -> Array:
+    """Give each step the cotangent of another; what falls off is lost."""
+    moved = np.zeros_like(c)
+    for t in range(len(c)):
+        if 0 <= t - by < len(c):
+            moved[t] = c[t - by]
+    return moved
+
+
+def _early(s: Scene) -> Gradients:
+    """Return what it gives to add d_hs[t] to what comes out of step t: h0 gets the first."""
+    d_hs, *d_final = s.cotangents()
+    found = s.gradient(d=[_moved(d_hs, -1), *d_final])
+    return found | {"h0": found["h0"] + d_hs[0]}
 
 
 def _only_last(c: Array) -> Array:

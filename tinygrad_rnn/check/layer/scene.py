@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autodiff import vjp
+from tinygrad_rnn.autodiff.tensor import raw
 from tinygrad_rnn.check.layer.anatomy import Cut, Names, Replacement, Surgeon
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.trials import sized
@@ -62,7 +63,7 @@ class Scene:
         """Run the cell; ``carry`` may change the states on the way, ``weights`` the parameters."""
         state = tuple(inputs[f"{s}0"] for s in self.cell.state_names)
         hs = []
-        for t in range(self.T):
+        for t in range(len(raw(inputs["x"]))):
             own = {k: weights(t, k, inputs[k]) for k in self.params}
             state = tuple(carry(t, s, v) for s, v in zip(self.cell.state_names, state, strict=True))
             state = surgeon.step(self.map.canonical(self.cell, own), inputs["x"][t], state)

@@ -1,0 +1,108 @@
+"""Names for numbers: a measured factor as a product of the arrays of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+from tinygrad_rnn.check.layer.probe import Arrays
+from tinygrad_rnn.functions import Array
+
+GATES = ("i", "f", "o", "r", "z")
+SIGNED = ("g", "c", "h", "h_prev", "c_prev", "c_t", "tanh(c_t)", "u")
+DIGITS = 2.0**-26  # half of those of float64: what is solved for loses some
+SLACK = 2.0**-20  # in the logarithm of one number
+PRETTY = {"h_prev": "h_{t−1}", "c_prev": "c_{t−1}", "h": "h_t", "r ∘ h_prev": "r h_{t−1}"}
+
+
+def pretty(name: str) -> str:
+    """Write the name of an array as in formulas."""
+    return PRETTY.get(name, name)
+
+
+def factors(values: Arrays) -> Arrays:
+    """Return the factors that derivatives of a step are made of, by name."""
+    found: Arrays = {}
+    for n in (*GATES, *SIGNED):
+        if n in values:
+            v, p = values[n], pretty(n)
+            found |= {p: v, f"(1 − {p})": 1 - v, f"(1 − {p}²)": 1 - v * v, f"(1 + {p})": 1 + v}
+    for n in ("h", "g", "i", "f", "o", "r", "z", "c"):
+        if f"a_{n}" in values:
+            a = values[f"a_{n}"]
+            found |= {f"tanh'({pretty(n)})": 1 / np.cosh(values[n]) ** 2, f"a_{n}": a}
+    if "z" in values:
+        c, before, after = values["c"], values["h_prev"], values["h"]
+        found |= {"(c − h_{t−1})": c - before, "(c − h_t)": c - after, "(c + h_{t−1})": c + before}
+    return found
+
+
+def ratio_named(
+    got: Sequence[Array],
+    true: Sequence[Array],
+    values: Sequence[Arrays],
+    digits: float,
+    before: Sequence[Arrays] = (),
+) -> str | None:
+    """Say how measured factors differ from the true ones, the same on several inputs.
+
+    None if they do not, "" if nothing that is known says it.
+    """
+    a, b = np.concatenate(got), np.concatenate(true)
+
+    def near(p: Array, q: Array) -> bool:
+        return bool((np.abs(p - q) <= digits * (np.abs(p) + np.abs(q))).all())
+
+    with np.errstate(all="ignore"):
+        if near(a, b):
+            return None
+        if np.max(np.abs(a)) <= digits * np.max(np.abs(b)):
+            return "is zero"
+        rho = a / b
+        if near(rho, np.full_like(rho, rho[0])):
+            if abs(rho[0] + 1) <= digits:
+                return "has the wrong sign"
+            return f"is {rho[0]:.9g} times what it must be"
+        each = [factors(v) for v in values]
+        for f, v in zip(each, before, strict=False):
+            f |= {f"{n} of the step before": w for n, w in factors(v).items()}
+        table = {n: np.concatenate([f[n] for f in each]) for n in each[0]}
+        return _monomial(rho, table, near)
+
+
+def _monomial(rho: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
+    """Write ρ as a product of at most two factors over at most two."""
+    names = list(table)
+    logs = np.log(np.abs([table[n] for n in names]))
+    target = np.log(np.abs(rho))
+    sets: list[tuple[int, ...]] = [()]
+    for size in (1, 2):
+        sets += combinations_with_replacement(range(len(names)), size)
+    sums = np.array([logs[list(s)].sum(axis=0) for s in sets])
+    # The first number finds the few pairs that are possible, all of them decide.
+    order = np.argsort(sums[:, 0])
+    rough = sums[order, 0]
+    slack = SLACK * (1 + abs(target[0]))
+    best: tuple[int, str] | None = None
+    for up, total in zip(sets, sums[:, 0] - target[0], strict=True):
+        low, high = np.searchsorted(rough, [total - slack, total + slack])
+        for down in (sets[j] for j in order[low:high]):
+            if best is not None and len(up) + len(down) >= best[0]:
+                continue
+            a, b = (np.prod([table[names[m]] for m in s], axis=0) for s in (up, down))
+            for sign in (1, -1):
+                if near(sign * a, rho * b):
+                    text = _said(sign, [names[m] for m in up], [names[m] for m in down])
+                    best = len(up) + len(down), text
+    return best[1] if best else ""
+
+
+def _said(sign: int, up: list[str], down: list[str]) -> str:
+    minus = "" if sign > 0 else ", with the wrong sign"
+    if not up and down:
+        return f"misses the factor {' '.join(down)}{minus}"
+    if not down:
+        return f"has the factor {' '.join(up)} too much{minus}"
+    return f"has {' '.join(up)} for {' '.join(down)}{minus}"

@@ -1,0 +1,171 @@
+"""Whole and parts: whether the backward pass is linear, and the sum of its sequences and steps.
+
+None of these facts needs the true gradient: a layer is compared with itself. They tell a mistake
+inside the step from one in how steps, or sequences, are put together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinygrad_rnn.check.layer.anatomy import Surgeon
+from tinygrad_rnn.check.layer.conditions import shortest
+from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
+from tinygrad_rnn.check.layer.outcome import Conformance
+from tinygrad_rnn.check.layer.probe import Arrays, Probe
+from tinygrad_rnn.check.layer.subject import Refusal
+from tinygrad_rnn.check.layer.trials import Trial
+from tinygrad_rnn.functions import Array
+
+
+def laws(c: Conformance, witness: Trial) -> list[str]:
+    """Return which laws of a gradient the layer breaks, each on two inputs."""
+    plain = replace(witness, step=None, cotangents=Trial.cotangents, protocol="once", scale=1.0)
+    try:
+        with np.errstate(all="ignore"):
+            for law in (_repeatable, _linear, _by_sequence, _by_step):
+                found = [law(Probe(c, replace(plain, seed=plain.seed + k))) for k in (0, 1)]
+                if found[0] and found[1]:
+                    return found[0]
+    except Refusal:
+        pass
+    return []
+
+
+def _differing(probe: Probe, a: Arrays, b: Arrays) -> str:
+    """Name the gradients that differ; those that are no numbers do not."""
+    names = [n for n in a if not probe.near(a[n], b[n]) and np.isfinite(a[n] + b[n]).all()]
+    return ", ".join(f"∂L/∂{n}" for n in names)
+
+
+def _repeatable(probe: Probe) -> list[str]:
+    d = probe.cotangents()
+    names = _differing(probe, *(probe.gradient(probe.inputs, d) for _ in range(2)))
+    return [f"{names} differs between two equal calls: it is not deterministic"] if names else []
+
+
+def _linear(probe: Probe) -> list[str]:
+    """backward(λ d) = λ backward(d) for powers of two and −1, which are exact in floats."""
+    d = probe.cotangents()
+
+    def of(d: list[Array]) -> Arrays:
+        return probe.gradient(probe.inputs, d)
+
+    g, zero = of(d), of([0 * v for v in d])
+    added = [n for n, v in zero.items() if np.any(v) and np.isfinite(v).all()]
+    if added:
+        names = ", ".join(f"∂L/∂{n}" for n in added)
+        return [f"{names} is not zero for cotangents of zero: something is added to it"]
+    for times in (-1.0, 2.0**10, 2.0**-10, 2.0**-40):
+        names = _differing(probe, of([times * v for v in d]), {n: times * v for n, v in g.items()})
+        if names:
+            return [
+                f"backward is not linear in the cotangent: {times:g} times the cotangents do not "
+                f"give {times:g} times {names}"
+            ]
+    other = [v[::-1] for v in d]
+    both, o = of([v + w for v, w in zip(d, other, strict=True)]), of(other)
+    names = _differing(probe, both, {n: v + o[n] for n, v in g.items()})
+    text = "backward is not linear in the cotangent: for a sum of cotangents, {} is not the sum"
+    return [text.format(names)] if names else []
+
+
+def _by_sequence(probe: Probe) -> list[str]:
+    """The gradient of a batch is that of its sequences, one by one."""
+    if probe.trial.N == 1:
+        return []
+    d = probe.cotangents()
+    together, own = probe.gradient(probe.inputs, d), _owned(probe)
+    total = {n: np.zeros_like(v) for n, v in together.items()}
+    for k in range(probe.trial.N):
+        one = {n: v[..., k : k + 1, :] if n in own else v for n, v in probe.inputs.items()}
+        g = probe.gradient(one, [v[..., k : k + 1, :] for v in d])
+        for n, v in g.items():
+            if n in own:
+                total[n][..., k : k + 1, :] = v
+            else:
+                total[n] += v
+    names = _differing(probe, together, total)
+    return (
+        [f"sequences are mixed: for a batch, {names} is not that of its sequences"] if names else []
+    )
+
+
+def _owned(probe: Probe) -> set[str]:
+    """Name what each sequence has of its own."""
+    return {"x", *(f"{s}0" for s in probe.cell.state_names)}
+
+
+def _states(probe: Probe) -> Surgeon:
+    """Run the cell, which the layer's forward pass agrees with."""
+    surgeon, cell = Surgeon(probe.cell), probe.cell
+    own = {n: probe.inputs[n] for n in probe.c.map.shapes(cell)}
+    params = probe.c.map.canonical(cell, own)
+    state = tuple(probe.inputs[f"{s}0"] for s in cell.state_names)
+    for x in probe.inputs["x"]:
+        state = surgeon.step(params, x, state)
+    return surgeon
+
+
+def _by_step(probe: Probe) -> list[str]:
+    """The gradient of a sequence is put together from the layer's own gradients of its steps."""
+    states = probe.cell.state_names
+    if probe.count < 1 + len(states):
+        return []  # what comes back through c cannot be handed to one step
+    T = shortest(probe.c, probe.trial)
+    trial = replace(probe.trial, T=max(T, 2))
+    probe = Probe(probe.c, trial)
+    d_hs, *d_last = probe.cotangents()
+    whole = probe.gradient(probe.inputs, [d_hs, *d_last])
+    names = _states(probe).names
+    total = {n: np.zeros_like(v) for n, v in whole.items()}
+    back = d_last
+    for t in reversed(range(trial.T)):
+        before = {f"{s}0": names[t][f"{s}_prev"] for s in states}
+        step = {**probe.inputs, **before, "x": probe.inputs["x"][t : t + 1]}
+        g = probe.gradient(step, [(d_hs[t] + back[0])[None], 0 * back[0], *back[1:]])
+        total["x"][t] = g.pop("x")[0]
+        back = [g.pop(f"{s}0") for s in states]
+        for n, v in g.items():
+            total[n] += v
+    total |= {f"{s}0": v for s, v in zip(states, back, strict=True)}
+    differing = _differing(probe, whole, total)
+    if not differing:
+        return []
+    right = T > 1
+    found = [
+        f"the sweep over time: {'each step alone is right, but ' if right else ''}"
+        f"for T = {trial.T} {differing} is not what the layer's own single steps give together"
+    ]
+    return found + (_carries(probe) if right and T == 2 and "∂L/∂x" in differing else [])
+
+
+def _carries(probe: Probe) -> list[str]:
+    """Compare what reaches the state after step 1, found from the gradients of the initial one."""
+    cell, names = probe.cell, probe.inputs
+    own = {n: names[n] for n in probe.c.map.shapes(cell)}
+    params, surgeon = probe.c.map.canonical(cell, own), _states(probe)
+    pairs = [tuple(e[f"{s}_prev"] for s in cell.state_names) for e in surgeon.names]
+    J = [cell.jacobian(params, names["x"][t], pairs[t]) for t in (0, 1)]
+    found = []
+    for k, s in enumerate(cell.state_names):
+        d = probe.cotangents()
+        d = [v if j == k + 1 else 0 * v for j, v in enumerate(d)]
+        g = probe.gradient(names, d)
+        arrived = np.concatenate([g[f"{n}0"] for n in cell.state_names], axis=1)
+        got = np.stack([np.linalg.solve(A.T, v) for A, v in zip(J[0], arrived, strict=True)])
+        sent = np.concatenate(d[1:], axis=1)
+        true = np.einsum("ns,nst->nt", sent, J[1])
+        values, earlier = (
+            {n: v.ravel() for n, v in e.items() if v.shape == sent[:, : cell.H].shape}
+            for e in surgeon.names[::-1]
+        )
+        for j, target in enumerate(cell.state_names):
+            a, b = (np.split(v, len(cell.state_names), axis=1)[j].ravel() for v in (got, true))
+            text = ratio_named([a], [b], [values], DIGITS, [earlier])
+            if text is not None:
+                what = f"what goes from {s} back to {target} of the step before"
+                found.append(f"{what} {text or 'is wrong'}")
+    return found
