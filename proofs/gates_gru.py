@@ -124,8 +124,8 @@ of $\kappa$ will do.""",
 c' ≤ 1 and 0 < z < 1. The sum over i is vᵀ(I + KᵀK)v ≤ (1 + κ²)|v|². The rest has the norm at most
 max|(c − h) z'| ‖W_z‖ with |c| < 1, |h| ≤ η, z' ≤ 1/4. K is W_cᵀ, W_cᵀ(diag(r) + diag(h r')W_rᵀ) or
 diag(r)W_cᵀ + diag(u r')W_rᵀ (J-4), r < 1, r' ≤ 1/4. Sharp: let only W_c ≠ 0, with the single entry
-κ by which unit 2 reads unit 1; z_1 → 0, z_2 → 1, c → 0. Then J → [[1, 0], [κ, 0]], whose norm is
-√(1 + κ²).""",
+κ by which unit 2 reads unit 1; z_1 → 0, z_2 → 1, r → 1, c → 0. Then J → [[1, 0], [κ, 0]] with
+the norm √(1 + κ²).""",
     sources=("S3-6", "S3-8", "S3-9", "derived here"),
     cases=gru_cases,
     systems=("ball", "rational"),

@@ -151,8 +151,8 @@ K\rVert_\infty$: $\lVert W_c^\top\rVert$ without reset gate, $\lVert W_c^\top\rV
 \lVert W_r^\top\rVert$ with one after it, $u = \eta\lVert W_c^\top\rVert + \max|b_h|$, all norms
 $\lVert\cdot\rVert_\infty$. If $$\theta = 1 - \kappa - (1 + \eta)(1 - z_{\min}) \lVert
 W_z^\top\rVert_\infty > 0$$ then $\lVert J\rVert_\infty \le 1 - z_{\min}\theta < 1$, approached if
-$W_z = 0$. The condition is never stronger than the one with $1/(4 z_{\min})$ for $1 - z_{\min}$,
-which follows from $z' \le \frac14$ alone.""",
+$W_z = 0$, for some $W_c$. The condition is never stronger than the one with
+$1/(4 z_{\min})$ for $1 - z_{\min}$, which follows from $z' \le \frac14$ alone.""",
     hypotheses=("|h_{t−1}| ≤ η", "z ≥ z_min", "θ > 0"),
     proof="""The absolute sum of row i of J is at most 1 − z_i + z_i c'_i Σ_j|K_ij| + |c_i − h_i|
 z_i(1 − z_i) Σ_j|W_z[j, i]| ≤ 1 − z_i (1 − κ − (1 + η)(1 − z_i)‖W_zᵀ‖_∞), as |c_i − h_i| < 1 + η and
