@@ -84,6 +84,28 @@ def test_a_report_without_evidence_has_a_page():
     assert {"B-7", "V-1"} <= set(Reader(made(verify.blank(ids, "quick", 0))).ids)
 
 
+@pytest.mark.parametrize(
+    ("proved", "shown"),
+    [
+        ({"verdict": "PROVED", "gap": "", "reason": ""}, "in Coq: Vanishing.x"),
+        (
+            {"verdict": "NOT CHECKED", "gap": "one unit", "reason": "no Coq here"},
+            "no Coq here: Vanishing.x. Left out: one unit",
+        ),
+        (
+            {"verdict": "NOT CHECKED", "gap": "one unit", "reason": "in part: one unit"},
+            "in part: one unit: Vanishing.x\n",
+        ),
+    ],
+)
+def test_what_coq_said_is_shown(proved, shown):
+    report = verify.blank(["B-5"], "quick", 0)
+    entry = report["theorems"][0]
+    levels = {**entry["levels"], "proved": {**proved, "coq": ["Vanishing.x"]}}
+    report["theorems"] = [{**entry, "levels": levels, "verdict": proved["verdict"]}]
+    assert shown in Reader(made(report)).text
+
+
 def test_a_refutation_is_shown_with_its_program():
     def false(**case):
         yield catalogue.equal("two is <one>", 2, 1)
