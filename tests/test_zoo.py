@@ -18,6 +18,7 @@ WITNESSES = {
     "T ≥ 9": CASES["long"],
     "T ≥ 11": CASES["long"],
     "T ≥ 21": CASES["long"],
+    "N = 1": CASES["one sequence"],
     "not contiguous": CASES["strided"],
     "saturated": CASES["saturated"],
     "large cotangents": CASES["large"],

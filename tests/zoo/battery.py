@@ -214,6 +214,7 @@ HOLDS: dict[str, Callable[[Case], bool]] = {
     "T ≥ 11": lambda case: case.T > 10,
     "T ≥ 21": lambda case: case.T > 20,
     "N > 1": lambda case: case.N > 1,
+    "N = 1": lambda case: case.N == 1,
     "h0 ≠ 0": lambda case: case.states != 0,
     "a cotangent on h_T": lambda case: "h" in case.on,
     "a cotangent on c_T": lambda case: "c" in case.on,

@@ -7,20 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 
+from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.check.layer.anatomy import Surgeon
 from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
-from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome
+from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome, specification
 from tinygrad_rnn.check.layer.probe import Arrays
-from tinygrad_rnn.check.layer.trials import Trial, sized
+from tinygrad_rnn.check.layer.scene import FREEDOM
+from tinygrad_rnn.check.layer.subject import Refusal
+from tinygrad_rnn.check.layer.trials import Trial, draw, draw_lengths, sized
 from tinygrad_rnn.functions import Array
 
 
 def forward_readings(c: Conformance, witness: Trial) -> list[str]:
     """Return what is wrong in one step, the same on two inputs."""
+    ignored = _by_zeros(c, witness, ("is ignored", "counts twice"))
+    if ignored:
+        return ignored
     one = replace(witness, T=1, step=None)
     outcomes = [c.run(replace(one, seed=one.seed + k)) for k in (0, 1)]
     if any(o.reference is None or "outputs" not in o.wrong for o in outcomes):
-        return []
+        return _by_zeros(c, witness)
     values = [_values(c, o) for o in outcomes]
     with np.errstate(all="ignore"):
         parts = [list(_parts(o, v)) for o, v in zip(outcomes, values, strict=True)]
@@ -29,7 +35,7 @@ def forward_readings(c: Conformance, witness: Trial) -> list[str]:
             text = ratio_named([p[1] for p in each], [p[2] for p in each], values, DIGITS)
             if text:
                 found.append(f"{each[0][0]} {text}")
-        return found[:1] + _last(outcomes)
+        return [*found[:1], *_last(outcomes), *([] if found else _by_zeros(c, replace(one, N=1)))]
 
 
 def _values(c: Conformance, o: Outcome) -> Arrays:
@@ -70,3 +76,62 @@ def _last(outcomes: Sequence[Outcome]) -> list[str]:
         right.append({name for name, true, y in pairs if not true.wrong(y).any()})
     both = right[0] & right[1]
     return [f"{name} is right" for name in OUTPUTS if name in both]
+
+
+def _by_zeros(c: Conformance, trial: Trial, said: tuple[str, ...] = ()) -> list[str]:
+    """Say which inputs the layer ignores, or which must be zero for it to be right.
+
+    Each is confirmed on two inputs. The last remark puts the preactivations into b: if that changes
+    nothing, they are right, and what is made of them is not.
+    """
+    found: list[set[str]] = []
+    for seed in (trial.seed, trial.seed + 1):
+        own = replace(trial, seed=seed)
+        try:
+            with np.errstate(all="ignore"):
+                found.append(set(_remarks(c, own)))
+        except Refusal:
+            return []
+    both = found[0] & found[1]
+    return sorted(t for t in both if not said or t.endswith(said))
+
+
+def _remarks(c: Conformance, trial: Trial) -> Iterator[str]:
+    cell, inputs = sized(c.cell, trial), draw(c.cell, c.map, trial, c.params)
+    reference = c.run(trial).reference
+    if reference is None:
+        return
+    spec = specification(cell, c.map, trial, len(reference.outputs))
+    size = max(float(np.max(np.abs(b.value))) for b in reference.outputs)
+    most = FREEDOM * max(float(np.max(b.error)) for b in reference.outputs) * max(1.0, 1 / size)
+
+    def run(given: Arrays) -> list[Array]:
+        return c.subject.anew().forward({k: np.array(v) for k, v in given.items()}, lengths)[0]
+
+    def same(a: Sequence[Array], b: Sequence[Array]) -> bool:
+        return all(bool(np.max(np.abs(p - q)) <= most) for p, q in zip(a, b, strict=True))
+
+    lengths = draw_lengths(trial)
+    got = run(inputs)
+    for name, v in inputs.items():
+        changed = inputs | {name: 0 * v}
+        if same(got, list(spec(changed))):
+            yield f"{name} is ignored"
+        if same(got, list(spec(inputs | {name: 2 * v}))):
+            yield f"{name} counts twice"
+        if same(run(changed), list(spec(changed))):
+            yield f"it is right where {name} is zero"
+    shapes = c.map.shapes(cell)
+    if trial.T > 1 or trial.N > 1:
+        return
+    own = {n: inputs[n] for n in shapes}
+    params, pull = vjp(lambda p: c.map.canonical(cell, p), own)
+    often = c.map.canonical(cell, pull({n: np.ones(np.shape(p)) for n, p in params.items()})[0])
+    surgeon = Surgeon(cell)
+    surgeon.step(params, inputs["x"][0], tuple(inputs[f"{s}0"] for s in cell.state_names))
+    order = next(o for o in ("ifgo", "rzc", "zc", "h") if f"a_{o[0]}" in surgeon.names[0])
+    a = np.concatenate([surgeon.names[0][f"a_{gate}"][0] for gate in order])
+    zero = {n: 0 * p for n, p in params.items()}
+    (in_b,) = pull({n: z / often[n] for n, z in (zero | {"b": a}).items()})
+    if same(run(inputs | in_b), got):
+        yield "the preactivations are right: an activation, or what is made of the gates, is wrong"

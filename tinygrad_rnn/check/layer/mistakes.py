@@ -1,7 +1,9 @@
 """The likely mistake of a backward pass: the one that reproduces the layer's numbers.
 
 Every candidate is a complete gradient with one mistake in it. It is named only if it agrees with
-the layer in every array, on two inputs that were drawn independently.
+the layer in every array, on two inputs that were drawn independently. If none does, the layer is
+compared with itself (:mod:`tinygrad_rnn.check.layer.parts`) and its step is read
+(:mod:`tinygrad_rnn.check.layer.reading`).
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     outcomes = [c.run(witness), c.run(replace(witness, seed=witness.seed + 1))]
     if any(o.reference is None or not o.wrong or "outputs" in o.wrong for o in outcomes):
         return []
+    no_arrays = [f"∂L/∂{n}: {w.reason}" for n, w in outcomes[0].wrong.items() if not w.index]
+    if no_arrays:
+        return no_arrays
     scenes = [Scene(c, o) for o in outcomes]
     for text, candidate in _candidates(scenes[0], list(outcomes[0].wrong), least):
         if all(scene.explained_by(candidate) for scene in scenes):

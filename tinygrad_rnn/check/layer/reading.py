@@ -9,30 +9,20 @@ is so on two inputs that were drawn independently.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from tinygrad_rnn.activations import ACTIVATIONS
-from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
+from tinygrad_rnn.check.layer.equation import Equation, fitted
+from tinygrad_rnn.check.layer.naming import ratio_named
 from tinygrad_rnn.check.layer.outcome import Conformance
+from tinygrad_rnn.check.layer.paths import paths, to_h
 from tinygrad_rnn.check.layer.probe import Arrays, Step, one_step
 from tinygrad_rnn.check.layer.trials import Trial
 from tinygrad_rnn.functions import Array
 
-Cases = Sequence[tuple[Step, Arrays, Array, Arrays]]  # with δ, what arrives, what each gate sends
 DIRECT = "the direct path to h_{t−1}"
-
-
-@dataclass
-class Equation:
-    """got = source ∘ factor + rest, a cotangent in each row; ``sees`` names the source."""
-
-    what: str
-    got: Array
-    source: Array
-    factor: Array
-    rest: Array | float = 0.0
 
 
 def readings(c: Conformance, witness: Trial) -> list[str]:
@@ -48,10 +38,10 @@ def readings(c: Conformance, witness: Trial) -> list[str]:
         deltas = [_deltas(s) for s in known]
         found = _elementwise(known, deltas)
         found += _weights(known, deltas)
-        paths = _paths(known, deltas)
-        if paths:  # they say why
+        ways = paths(known, deltas)
+        if ways:  # they say why
             found = [text for text in found if text != f"{DIRECT} is wrong"]
-        return found + paths
+        return found + ways
 
 
 def _deltas(s: Step) -> Arrays:
@@ -102,9 +92,9 @@ def _about(
             if any(np.any(e.got[rows]) for e in each):
                 found.append(f"must be zero{where}")
             continue
-        fitted = [_fitted(e, rows, s) for e, s in zip(each, steps, strict=True)]
-        factors = [f for f in fitted if f is not None]
-        if len(factors) < len(fitted):
+        found_factors = [fitted(e, rows, s) for e, s in zip(each, steps, strict=True)]
+        factors = [f for f in found_factors if f is not None]
+        if len(factors) < len(found_factors):
             if rows != whole or len(parts) == 1:
                 found.append(f"is wrong{where}")
             continue
@@ -141,14 +131,6 @@ def _by_sign(
     return ", ".join(found)
 
 
-def _fitted(e: Equation, rows: slice, s: Step) -> Array | None:
-    """Return the factor with which the equation holds, None if there is none."""
-    source, rest = e.source[rows], np.broadcast_to(e.rest, e.got.shape)[rows]
-    got = e.got[rows]
-    factor: Array = np.sum(source * (got - rest), axis=0) / np.sum(source * source, axis=0)
-    return factor if s.probe.near(got, source * factor + rest) else None
-
-
 def _equations(s: Step, delta: Arrays) -> list[Equation]:
     v, d = s.values, s.d_h
     if s.gates == "h":
@@ -170,7 +152,7 @@ def _equations(s: Step, delta: Arrays) -> list[Equation]:
             found.append(Equation("∂L/∂b_h", s.got["b_h"], delta["c"], r))
         else:
             found.append(Equation("∂L/∂a_r", delta["r"], delta["c"] @ U.T, h * prime))
-    terms, rest = _to_h(s, delta)
+    terms, rest = to_h(s, delta)
     return [*found, Equation(DIRECT, s.got["h0"], d, rest, sum(terms.values()))]
 
 
@@ -198,34 +180,21 @@ def _peep(s: Step, delta: Array, k: int) -> Array | float:
     return 0.0
 
 
-def _to_h(s: Step, delta: Arrays) -> tuple[Arrays, Array]:
-    """Return what each gate sends back to h_{t−1}, and the direct path's factor."""
-    U = s.blocks("W_h", s.params)
-    if s.gates in ("h", "ifgo"):
-        return {k: delta[k] @ U[k].T for k in s.gates}, np.zeros(len(s.values["h"]))
-    through = {k: delta[k] @ U[k].T for k in s.gates}
-    if "u" in s.values:
-        through["c"] = (delta["c"] * s.values["r"]) @ U["c"].T
-    elif "r" in s.values:
-        through["c"] = through["c"] * s.values["r"]
-    return through, 1 - s.values["z"]
-
-
 # ---- the gradients of the weights ---------------------------------------------------------------
 
 
 def _weights(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
+    gates = steps[0].gates
+    blocks = [(name, gate) for name in ("W_x", "W_h", "b") for gate in gates]
+    blocks += [(name, gate) for name in ("w_c", "W_c") if name in steps[0].got for gate in "ifo"]
     found: dict[str, list[str]] = {}
-    for name in ("W_x", "W_h", "b"):
-        for gate in steps[0].gates:
-            text = _seen(name, gate, steps, deltas)
-            if text:
-                found.setdefault(f"of ∂L/∂{name} {text}", []).append(gate)
-    all_of = len(steps[0].gates)
+    for name, gate in blocks:
+        text = _seen(name, gate, steps, deltas)
+        if text:
+            found.setdefault(f"of ∂L/∂{name} {text}", []).append(gate)
     return [
-        (f"the block of {', '.join(gates)} " if all_of > 1 else "the sum over outer products ")
-        + text
-        for text, gates in found.items()
+        f"{'the block of ' + ', '.join(which) if len(gates) > 1 else 'the term'} {text}"
+        for text, which in found.items()
     ]
 
 
@@ -233,133 +202,44 @@ def _seen(name: str, gate: str, steps: Sequence[Step], deltas: Sequence[Arrays])
     """Say what δ a block of a weight's gradient is multiplied with, and with which array."""
     arrays, right = [], []
     for s, delta in zip(steps, deltas, strict=True):
-        v, block, d = s.values, s.blocks(name)[gate], delta[gate]
-        if name == "b":
-            block, true = block[:, None], np.ones(1)
+        d, true = delta[gate], _source(name, gate, s)
+        if name == "W_h" and gate == "c" and "u" in s.values:
+            d = d * s.values["r"]
+        if name in ("w_c", "W_c"):
+            block = np.split(s.got[name], 3, axis=1 if name == "w_c" else 2)["ifo".index(gate)]
         else:
-            true = v["x"] if name == "W_x" else v["h_prev"]
-        if name == "W_h" and gate == "c" and "u" in v:
-            d = d * v["r"]
-        elif name == "W_h" and gate == "c" and "r" in v:
-            true = v["r"] * v["h_prev"]
-        seen = np.einsum("pik,pk->i", block, d) / np.sum(d * d)
-        if not s.probe.near(block, seen[:, None] * d[:, None]):
-            return "is not its δ times what the gate sees" + _of_other(s, name, gate, delta, true)
+            block = s.blocks(name)[gate]
+        if name == "w_c":  # entry by entry
+            block = block[:, 0]
+            seen = np.sum(block * d, axis=0) / np.sum(d * d, axis=0)
+            as_product = seen * d
+        else:
+            block = block[:, None] if name == "b" else block
+            seen = np.einsum("pik,pk->i", block, d) / np.sum(d * d)
+            as_product = seen[:, None] * d[:, None]
+        if not s.probe.near(block, as_product):
+            text = "is not its δ times what the gate sees"
+            others = {f"the δ of {k}": v for k, v in delta.items() if k != gate}
+            for what, other in (others | {"the cotangent of h": s.d_h}).items():
+                if name != "w_c" and s.probe.near(block, true[:, None] * other[:, None]):
+                    return f"{text}, but {what}"
+            return text
         arrays.append(seen)
         right.append(true)
-    digits = 64 * max(s.probe.digits for s in steps)
     if all(s.probe.near(a, b) for s, a, b in zip(steps, arrays, right, strict=True)):
         return ""
-    if name != "W_h":
-        text = ratio_named(arrays, right, [{}, {}], digits)
-    else:
-        text = ratio_named(arrays, right, [s.values for s in steps], digits)
-    return text or "has another array for what the gate sees"
+    values: list[Arrays] = [{}, {}] if name in ("W_x", "b") else [s.values for s in steps]
+    digits = 64 * max(s.probe.digits for s in steps)
+    return ratio_named(arrays, right, values, digits) or "has another array for what the gate sees"
 
 
-def _of_other(s: Step, name: str, gate: str, delta: Arrays, true: Array) -> str:
-    block = s.blocks(name)[gate]
-    block = block[:, None] if name == "b" else block
-    for other, d in delta.items():
-        if other != gate and s.probe.near(block, true[:, None] * d[:, None]):
-            return f", but the δ of {other}"
-    return ""
-
-
-# ---- through the weights, back ------------------------------------------------------------------
-
-
-def _paths(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
-    found = []
-    for name, what in (("W_x", "x_t"), ("W_h", "h_{t−1}")):
-        cases, right = [], True
-        for s, delta in zip(steps, deltas, strict=True):
-            if name == "W_x":
-                W = s.blocks("W_x", s.params)
-                terms, got = {k: delta[k] @ W[k].T for k in s.gates}, s.got["x"]
-            else:
-                terms, direct = _to_h(s, delta)
-                got = s.got["h0"] - s.d_h * direct
-            cases.append((s, delta, got, terms))
-            right &= s.probe.near(got, sum(terms.values()))
-        if not right:
-            found += _regressed(name, what, cases)
-    return found
-
-
-def _regressed(name: str, what: str, cases: Cases) -> list[str]:
-    """Explain a path by how often each gate goes through each gate's weights."""
-    gates = cases[0][0].gates
-    tables = [{f"{k} {k}": t[k] for k in gates} for _, _, _, t in cases]
-    text = _solved(gates, what, cases, tables)
-    if text:
-        return text
-    for gate in gates if name == "W_h" else ():
-        text = _through_one(gate, what, cases)
-        if text:
-            return text
-    if len(gates) > 1:
-        wide = [
-            {
-                f"{a} {b}": t[b] if a == b else d[a] @ s.blocks(name, s.params)[b].T
-                for a in gates
-                for b in gates
-            }
-            for s, d, _, t in cases
-        ]
-        text = _solved(gates, what, cases, wide)
-    return text
-
-
-def _through_one(gate: str, what: str, cases: Cases) -> list[str]:
-    """Explain a path by another δ of one gate: as the weights are square, it can be solved for."""
-    arrived, true = [], []
-    for s, d, got, terms in cases:
-        U = s.blocks("W_h", s.params)[gate]
-        rest = sum(t for k, t in terms.items() if k != gate)
-        other = np.linalg.solve(U, (got - rest).T).T
-        own = d[gate] * (s.values["r"] if gate == "c" and "r" in s.values else 1.0)
-        e = Equation("", other, own, np.ones(own.shape[1]))
-        fitted = _fitted(e, slice(None), s)
-        if fitted is None:
-            return []
-        arrived.append(fitted)
-        true.append(e.factor)
-    values, digits = [s.values for s, *_ in cases], DIGITS
-    text = ratio_named(arrived, true, values, digits)
-    return [f"the δ of gate {gate} {text} on the way back to {what}"] if text else []
-
-
-def _solved(
-    gates: str,
-    what: str,
-    cases: Cases,
-    tables: Sequence[Arrays],
-) -> list[str]:
-    names = list(tables[0])
-    A = np.concatenate([np.stack([t[n].ravel() for n in names], axis=1) for t in tables])
-    y = np.concatenate([got.ravel() for _, _, got, _ in cases])
-    if not np.isfinite(y).all() or len(y) <= len(names):
-        return []
-    times = np.linalg.lstsq(A, y, rcond=None)[0]
-    if not cases[0][0].probe.near(A @ times, y):
-        return []
-    found = []
-    digits = 64 * cases[0][0].probe.digits
-    crossed = {
-        n.split()[0]
-        for n, k in zip(names, times, strict=True)
-        if len(set(n.split())) == 2 and abs(k) > digits * 64
-    }
-    for n, k in zip(names, times, strict=True):
-        a, b = n.split()
-        if abs(k - (a == b)) <= digits * 64 or (a == b and a in crossed):
-            continue
-        if a == b:
-            how = "is missing" if abs(k) <= digits * 64 else f"counts {k:.9g} times"
-            found.append(f"gate {a} {how} on the way back to {what}")
-        else:
-            found.append(f"the δ of {a} goes through the weights of {b} on the way back to {what}")
-    if len(found) == len(gates) > 1 and len({t.split(" ", 2)[2] for t in found}) == 1:
-        return [f"what goes back to {what} {found[0].split(' ', 2)[2].split(' on the way')[0]}"]
-    return found
+def _source(name: str, gate: str, s: Step) -> Array:
+    """Return what a gate's block of a weight is multiplied with in the forward pass."""
+    v = s.values
+    if name == "b":
+        return np.ones(1)
+    if name == "W_x":
+        return v["x"]
+    if name in ("w_c", "W_c"):
+        return v["c_t"] if gate == "o" else v["c_prev"]
+    return v["r"] * v["h_prev"] if gate == "c" and "r" in v and "u" not in v else v["h_prev"]

@@ -29,8 +29,11 @@ class LayerReport:
     conditions : list of str
         Under which conditions only it is wrong; empty if always.
     mistakes : list of str
-        The likely mistakes. Each was confirmed: the specification with this mistake built in gives
-        the layer's numbers.
+        The likely mistakes. Each was confirmed by numbers, on two inputs: the specification with
+        this mistake built in gives the layer's; or, where none does, what is measured is said: the
+        formula of one step that fails with the layer's own numbers put in and the factor that
+        stands in it, or the law of gradients that is broken. There ``∂L/∂a_f`` is the gradient by
+        the preactivation of gate f, and δ that of all gates.
     details : dict
         For each culprit a sentence with its worst entry.
     trials : int

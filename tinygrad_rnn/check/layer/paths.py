@@ -1,0 +1,122 @@
+"""What goes back through the weights of one step: which δ, through whose weights, how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinygrad_rnn.check.layer.equation import Equation, fitted
+from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
+from tinygrad_rnn.check.layer.probe import Arrays, Step
+from tinygrad_rnn.functions import Array
+
+Case = tuple[Step, Arrays, Array, Arrays]  # with δ, what arrives, what each gate sends
+Column = tuple[str, float, Array]  # a term, how often it must count, its numbers
+
+
+def to_h(s: Step, delta: Arrays) -> tuple[Arrays, Array]:
+    """Return what each gate sends back to h_{t−1}, and the direct path's factor."""
+    U = s.blocks("W_h", s.params)
+    if s.gates in ("h", "ifgo"):
+        return {k: delta[k] @ U[k].T for k in s.gates}, np.zeros(len(s.values["h"]))
+    through = {k: delta[k] @ U[k].T for k in s.gates}
+    if "u" in s.values:
+        through["c"] = (delta["c"] * s.values["r"]) @ U["c"].T
+    elif "r" in s.values:
+        through["c"] = through["c"] * s.values["r"]
+    return through, 1 - s.values["z"]
+
+
+def paths(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
+    """Explain ∂L/∂x and ∂L/∂h0 by the layer's own δ."""
+    found = []
+    for name, what in (("W_x", "x_t"), ("W_h", "h_{t−1}")):
+        cases: list[Case] = []
+        for s, delta in zip(steps, deltas, strict=True):
+            if name == "W_x":
+                W = s.blocks("W_x", s.params)
+                cases.append((s, delta, s.got["x"], {k: delta[k] @ W[k].T for k in s.gates}))
+            else:
+                terms, direct = to_h(s, delta)
+                cases.append((s, delta, s.got["h0"] - s.d_h * direct, terms))
+        if not all(s.probe.near(got, sum(terms.values())) for s, _, got, terms in cases):
+            where = f"on the way back to {what}"
+            found += [f"{text} {where}" for text in _explained(name, cases)] or [
+                f"∂L/∂{'x' if name == 'W_x' else 'h0'} is not what the δ give through {name}"
+            ]
+    return found
+
+
+def _explained(name: str, cases: Sequence[Case]) -> list[str]:
+    own = [_own(case) for case in cases]
+    text = _solved(cases, own)
+    for gate in cases[0][0].gates if name == "W_h" else ():
+        text = text or _through_one(gate, cases)
+    return text or _solved(
+        cases, [c + _strange(name, case) for c, case in zip(own, cases, strict=True)]
+    )
+
+
+def _own(case: Case) -> list[Column]:
+    s, _, _, terms = case
+    return [(f"gate {k}" if len(s.gates) > 1 else "the term", 1.0, terms[k]) for k in s.gates]
+
+
+def _strange(name: str, case: Case) -> list[Column]:
+    """Return what has no business there."""
+    s, d, _, _ = case
+    W = s.blocks(name, s.params)
+    found = [
+        (f"the δ of {a} through the weights of {b}", 0.0, d[a] @ W[b].T)
+        for a in s.gates
+        for b in s.gates
+        if a != b
+    ]
+    found += [(f"the cotangent of h through the weights of {k}", 0.0, s.d_h @ W[k].T) for k in W]
+    if name == "W_h":
+        found += [(f"the δ of {k} through W_h not transposed", 0.0, d[k] @ W[k]) for k in W]
+        found += [(f"the δ of {k} itself", 0.0, d[k]) for k in W]
+    return found
+
+
+def _solved(cases: Sequence[Case], columns: Sequence[Sequence[Column]]) -> list[str]:
+    """Say how often the terms count, if there is one answer, the same on all inputs."""
+    A = np.concatenate([np.stack([v.ravel() for *_, v in c], axis=1) for c in columns])
+    y = np.concatenate([got.ravel() for _, _, got, _ in cases])
+    if not np.isfinite(y).all() or not np.isfinite(A).all() or len(y) <= A.shape[1]:
+        return []
+    times, _, rank, _ = np.linalg.lstsq(A, y, rcond=None)
+    if rank < A.shape[1] or not cases[0][0].probe.near(A @ times, y):
+        return []
+    found = []
+    for (text, true, _), k in zip(columns[0], times, strict=True):
+        if abs(k - true) <= DIGITS:
+            continue
+        if abs(k) <= DIGITS:
+            found.append(f"{text} is missing")
+        elif abs(k - 1) <= DIGITS:
+            found.append(f"there is {text}")
+        else:
+            found.append(f"{text} counts {k:.9g} times")
+    return found
+
+
+def _through_one(gate: str, cases: Sequence[Case]) -> list[str]:
+    """Explain a path by another δ of one gate: as the weights are square, it can be solved for."""
+    arrived = []
+    for s, d, got, terms in cases:
+        U = s.blocks("W_h", s.params)[gate]
+        rest = sum(t for k, t in terms.items() if k != gate)
+        try:
+            other = np.linalg.solve(U, (got - rest).T).T
+        except np.linalg.LinAlgError:
+            return []
+        own = d[gate] * (s.values["r"] if gate == "c" and "r" in s.values else 1.0)
+        factor = fitted(Equation("", other, own, np.ones(own.shape[1])), slice(None), s)
+        if factor is None:
+            return []
+        arrived.append(factor)
+    true = [np.ones(len(a)) for a in arrived]
+    text = ratio_named(arrived, true, [s.values for s, *_ in cases], DIGITS)
+    return [f"the δ of gate {gate} {text}"] if text else []
