@@ -7,15 +7,27 @@ every other threshold says what it follows from.
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from xml.etree.ElementTree import parse
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import tinygrad_rnn as tg
 from tinygrad_rnn import experiments, scalars
 from tinygrad_rnn.cli import app
-from tinygrad_rnn.experiments import cliff, experiment, phase, sentences, sweep, truncated
+from tinygrad_rnn.experiments import (
+    cliff,
+    digits,
+    experiment,
+    heatmap,
+    phase,
+    recall,
+    sentences,
+    sweep,
+    truncated,
+)
 
 U = 2.0**-53
 
@@ -47,12 +59,68 @@ def test_sentences(tmp_path):
     exact = scalars.rounded(x), scalars.rounded(y)
     # The two roads to the first gradient differ by no more than both of them may have rounded.
     terms = sentences.summed(params, *exact)
-    engine = sentences.tg.grad(sentences.total)(params, *exact)
+    engine = tg.grad(sentences.total)(params, *exact)
     for name in params:
         gap = np.abs(np.array(numbers["sum_of_terms"][name]) - numbers["gradient"][name])
         assert (gap <= scalars.errors(terms[name]) + scalars.errors(engine[name])).all()
     # A loss below log 2 says that ŷ is on the right side of 1/2.
     assert max(numbers["losses"][-1]) < np.log(2) < max(numbers["losses"][0])
+
+
+def test_recall(tmp_path):
+    numbers = done("recall", tmp_path)
+    short, long = numbers["lags"]
+    assert (short, long) == (3, 20)
+    accuracy = {r["remedy"]: recall.accuracies(r) for r in numbers["results"]}
+    # One who guesses passes with a chance of 10⁻⁶ (Hoeffding).
+    reached = {name: [a > numbers["remembers"] for a in row] for name, row in accuracy.items()}
+    assert all(near for name, (near, _) in reached.items() if name != "RNN, small rate")
+    # What is begun with gradients that last remembers longer; clipping has nothing to clip.
+    assert all(reached[name][1] for name in ("RNN, orthogonal", "RNN, skip", "LSTM, bias 5"))
+    assert not any(reached[name][1] for name in ("RNN, tanh", "RNN, clipped", "RNN, small rate"))
+    assert not any(reached[name][1] for name in ("GRU, bias 0", "LSTM, bias 0"))
+
+
+def test_a_skip_connection_by_two_roads():
+    cell = recall.SkipCell(1, 2, "identity", Fraction(1, 8))
+    rng = np.random.default_rng(0)
+
+    def dyadic(*shape):
+        return scalars.rational(rng.integers(-8, 9, shape) / 4)
+
+    params = {name: dyadic(*shape) for name, shape in cell.shapes.items()}
+    problem = cell, params, dyadic(5, 1), dyadic(5, 2)
+    tape, chain = (tg.bptt(*problem, method=method) for method in ("tape", "chain"))
+    assert all((tape[name] == chain[name]).all() for name in (*params, "x"))
+
+
+def test_heatmap(tmp_path):
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    numbers = done("heatmap", tmp_path)
+    rnn, orthogonal, lstm = numbers["networks"]
+    for n in numbers["networks"]:
+        for name in "before", "after":
+            shown = np.array(n[name], dtype=float)
+            assert (np.isnan(shown) == np.triu(np.ones_like(shown), 1)).all()  # causal
+            assert (np.diag(shown) == 0).all()
+    # V-1: ‖W_h‖ = 1 up to its rounding to float32, so no product is larger than I.
+    assert np.nanmax(np.array(orthogonal["before"], dtype=float)) <= 64 * numbers["H"] * 2.0**-24
+    # The influence of what was long ago grows where it had vanished.
+    for n in rnn, lstm:
+        assert heatmap.at_lag(n["before"], 32) < heatmap.at_lag(n["after"], 32)
+    # One who guesses among ten digits is as good as this with a chance of 10⁻⁶ (Hoeffding).
+    learnt = 0.1 + np.sqrt(np.log(1e6) / (2 * digits.HELD_OUT))
+    assert orthogonal["accuracy"][-1] > learnt < lstm["accuracy"][-1]
+
+
+def test_the_digits_are_split_once_for_all():
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    data = digits.load()
+    assert (data.x.shape, data.x_test.shape) == ((64, 1437, 1), (64, 360, 1))
+    assert data.x.dtype == np.float32
+    assert data.x.min() == data.x_test.min() == 0
+    assert data.x.max() == data.x_test.max() == 1
+    assert set(data.labels) == set(data.labels_test) == set(range(10))
 
 
 def test_contributions(tmp_path):

@@ -26,11 +26,13 @@ __all__ = ["NAMES", "load", "run"]
 
 NAMES = {
     "sentences": "a many-to-one RNN on three sentences, and its first gradient term by term",
+    "recall": "recall of the first bit at a lag: RNN with the notes' remedies, GRU, LSTM",
     "contributions": "the share of each lag in the gradient: contracting, critical, expanding",
     "vanishing": "log ‖∂h_T/∂h_t‖ of RNN, GRU and LSTM, between its bounds",
     "truncated": "the error of truncated backpropagation against its window, and its bound",
     "cliff": "the error surface of one unit, its wall, and descent with and without clipping",
     "clipping": "what each rule of clipping does to the length and the direction of a gradient",
+    "heatmap": "‖∂h_t/∂h_i‖ for all pairs of steps, before and after training on digits",
     "phase": "where products of Jacobians vanish, hold and explode, over gain and steps",
 }
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from tinygrad_rnn import __version__
 from tinygrad_rnn.experiments.experiment import Setting, needed, plain
 
 Cell = dict[str, Any]
@@ -43,18 +44,18 @@ def sweep(function: Function, cells: list[Cell], setting: Setting, name: str) ->
     """
     kept = None if setting.folder is None else setting.folder / f"{name}.cells.jsonl"
     known = {} if kept is None else _read(kept)
-    keys = [json.dumps(cell) for cell in cells]
+    keys = [_key(cell) for cell in cells]
     missing = [cell for cell, key in zip(cells, keys, strict=True) if key not in known]
     if setting.scheduler is not None:
         finished = _on_cluster(function, missing, setting.scheduler)
     else:
         finished = _on_processes(function, missing)
     for i, value in setting.track(finished, name, len(missing)):
-        key = json.dumps(missing[i])
+        key = _key(missing[i])
         known[key] = plain(value)
         if kept is not None:
             with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([missing[i], known[key]]) + "\n")
+                file.write(json.dumps([key, known[key]]) + "\n")
     return [known[key] for key in keys]
 
 
@@ -65,9 +66,14 @@ def _read(path: Path) -> dict[str, Any]:
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
         path.write_text(whole + "\n" if whole else "", encoding="utf-8")
         for line in whole.splitlines():
-            cell, value = json.loads(line)
-            known[json.dumps(cell)] = value
+            key, value = json.loads(line)
+            known[key] = value
     return known
+
+
+def _key(cell: Cell) -> str:
+    """Name a cell, and the version of the library that has computed it."""
+    return json.dumps([__version__, cell])
 
 
 def _on_processes(function: Function, cells: list[Cell]) -> Iterator[tuple[int, Any]]:
