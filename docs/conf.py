@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
 autodoc_typehints = "none"  # the docstrings say what is taken, and in which shape
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
@@ -39,7 +40,7 @@ html_static_path = ["_static"]
 html_css_files = ["tinygrad_rnn.css"]
 html_show_sphinx = False
 html_copy_source = False
-smartquotes = False  # f' is a derivative
+smartquotes_action = "D"  # dashes only: f' is a derivative
 pygments_style = "friendly"
 pygments_dark_style = "native"
 copybutton_exclude = ".linenos, .gp, .go"

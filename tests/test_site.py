@@ -79,4 +79,6 @@ def test_the_site(tmp_path):
 
     assert set(catalogue.load()) | {work.key for work in WORKS.values()} <= ids("theory")
     assert {f"tinygrad_rnn.{name}" for name in tg.__all__} <= ids("reference")
+    index = (tmp_path / "searchindex.js").read_text(encoding="utf-8").lower()
+    assert [id for id in (*catalogue.load(), *CLAIMS) if f'"{id.lower()}":[[' not in index] == []
     assert set(CLAIMS) <= pages[tmp_path.resolve() / "errata.html"].ids

@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
@@ -84,6 +86,7 @@ def section(theorem: Theorem) -> nodes.section:
     proof = nodes.container("", *paragraphs(theorem.proof), classes=["proof"])
     parts: list[nodes.Node] = [
         nodes.title("", "", nodes.Text(f"{theorem.id} "), *inline(theorem.title)),
+        _index(theorem.id),
         statement,
         _label("Hypotheses"),
         _list(theorem.hypotheses),
@@ -147,13 +150,24 @@ class Literature(SphinxDirective):
         return [nodes.bullet_list("", *rows)]
 
 
-def _learn_anchors(app: Any, doctree: nodes.document) -> None:
-    """Tell MyST of ids that are no headings, so that links to them resolve or warn."""
-    slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
-    found = [id for raw in doctree.findall(nodes.raw) for id in ANCHOR.findall(raw.astext())]
-    found += [id for s in doctree.findall(nodes.section) for id in s["ids"] if id in THEOREMS]
-    for id in found:
-        slugs.setdefault(id, (0, id, id))
+def _index(id: str) -> addnodes.index:
+    """Return what lets the search find an id as it is written."""
+    return addnodes.index(entries=[("single", id, id, "main", None)])
+
+
+class KnowAnchors(SphinxTransform):
+    """Tell MyST and the search of ids that are no headings, so that links to them resolve."""
+
+    default_priority = 840  # before the domains take the index
+
+    def apply(self, **_: Any) -> None:
+        """Find the ids of a page."""
+        slugs = self.env.metadata[self.env.docname].setdefault("myst_slugs", {})
+        for raw in list(self.document.findall(nodes.raw)):
+            for id in ANCHOR.findall(raw.astext()):
+                slugs.setdefault(id, (0, id, id))
+                if PLACES.get(id) == self.env.docname:
+                    raw.parent.insert(raw.parent.index(raw), _index(id))
 
 
 class LinkIds(SphinxPostTransform):
@@ -170,7 +184,9 @@ class LinkIds(SphinxPostTransform):
             while above is not None:
                 inside.append(above)
                 above = above.parent
-            if not any(isinstance(node, skipped) for node in inside):
+            code = any(isinstance(node, nodes.literal) for node in inside)
+            whole = text.astext() in PLACES
+            if not any(isinstance(node, skipped) for node in inside) and (whole or not code):
                 text.parent.replace(text, list(self._linked(text.astext())))
 
     def _linked(self, text: str) -> Iterator[nodes.Node]:
@@ -190,7 +206,9 @@ class LinkIds(SphinxPostTransform):
 
     def _reference(self, text: str, docname: str, id: str) -> nodes.reference:
         builder = self.app.builder
-        return make_refnode(builder, self.env.docname, docname, id, nodes.Text(text))
+        made = make_refnode(builder, self.env.docname, docname, id, nodes.Text(text))
+        made["classes"] += ["id"] if text in PLACES else []
+        return made
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -198,5 +216,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("theorems", Theorems)
     app.add_directive("literature", Literature)
     app.add_post_transform(LinkIds)
-    app.connect("doctree-read", _learn_anchors)
+    app.add_transform(KnowAnchors)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
