@@ -22,7 +22,7 @@ from tinygrad_rnn.cells import RNNCell
 from .bounds import prefixes
 from .cases import contracted, one_step
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
-from .chains import library_bounds
+from .chains import alone_or_in_a_batch, library_bounds
 from .mistakes import COUNTED_TWICE, NO_DIAGONAL, PRIME, RULES, SKIP, of_rule
 from .norms import NORMS, determinant, largest, principal_minors, within
 from .strategies import RNN_ACTIVATIONS, Draw, dyadics, matrices, rnns, scaled, states
@@ -201,6 +201,7 @@ def cannot_explode(cell: Any, params: Any, x: Array, state: Any, norm: str) -> I
     last = tape_jacobian(cell, params, x, state)
     yield at_most(f"‖P‖_{norm} ≤ 1, by the engine", *within(norm, last, 1))
     yield from library_bounds(cell, params, x, state, "upper", "upper_global")
+    yield from alone_or_in_a_batch(cell, params, x, state)
 
 
 # ---- B-10 ---------------------------------------------------------------------------------------

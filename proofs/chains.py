@@ -16,12 +16,13 @@ import numpy as np
 import tinygrad_rnn as tg
 from tinygrad_rnn import scalars
 
-from .catalogue import Comparison, at_most
+from .catalogue import Comparison, at_most, equal
 from .norms import principal_minors
 from .unrolled import product
 
 Array = Any
 BITS = 256
+SWEEPS = 40  # LAPACK's decomposition is taken to be as good as that many of Jacobi's method
 
 
 def floats(a: Any) -> Array:
@@ -74,6 +75,29 @@ def library_bounds(
             sign, s = (-1, above) if name == "lower" else (1, below)
             gap = sign * (s * s * np.eye(len(P), dtype=int) - P.T @ P)
             yield at_most(f"e^{name} bounds P, by the library", 0, np.array(principal_minors(gap)))
+        # How far fl(P) may be from P, and its largest singular value from the truth.
+        k = singular_value_roundings(len(P), SWEEPS) + len(J) * (len(P) + 1)
+        off = gamma(k) * np.prod([np.abs(J_t).sum() for J_t in J[:, n]])
+        s = exp_within(chain.log_norm[-1, n])[1] + off
+        gap = s * s * np.eye(len(P), dtype=int) - P.T @ P
+        yield at_most("‖P‖ ≤ e^log_norm, by the library", 0, np.array(principal_minors(gap)))
+
+
+def alone_or_in_a_batch(cell: Any, params: Any, x: Array, state: Any) -> Iterator[Comparison]:
+    """The first step of one sequence has the same product, bit for bit, in a batch of three."""
+    one, many = (
+        exact_product(
+            chain_of(
+                cell,
+                params,
+                np.repeat(x[:1, :1], N, axis=1),
+                tuple(np.repeat(s[:1], N, axis=0) for s in state),
+                "fro",
+            )[0]
+        )
+        for N in (1, 3)
+    )
+    yield equal("the library's J_1 of one sequence, alone or in a batch", many, one)
 
 
 # ---- how far the library's floats may be off ----------------------------------------------------

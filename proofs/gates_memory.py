@@ -14,9 +14,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.bounds import contracts
+from tinygrad_rnn.bounds import contracts, growth
 from tinygrad_rnn.cells import LSTMCell
-from tinygrad_rnn.scalars import Ball
+from tinygrad_rnn.scalars import Ball, rational
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
 from .free import floats, freed
@@ -30,6 +30,7 @@ from .gated_steps import (
     lstm_factors,
     norm_2x2,
     norm_above,
+    outwards,
     root_above,
     rounded_up,
     steps,
@@ -37,7 +38,7 @@ from .gated_steps import (
     within_norm,
 )
 from .gates_lstm import NO_PRIMES, SWAPPED, spectral_radius
-from .norms import Array, largest, within
+from .norms import Array, frobenius_squared, largest, within
 from .strategies import Draw
 from .unrolled import product, tape_jacobian, trajectory
 
@@ -182,6 +183,10 @@ def products_of_growth(
         chain = tg.jacobian_chain(cell, *floats((params, x, state)), norm=2)
         s = Ball(float(chain.upper_global[-1, 0])).exp()
         yield at_most("‖P‖ ≤ the chain's bound for all inputs", *within("2", P, s))
+        start, T = np.abs(floats(state[1])).max(), len(x)
+        G = rational(growth(cell, floats(params), start + np.arange(T)))
+        size = root_above(frobenius_squared(product(G)))
+        yield at_most("and is no looser than the growth matrices", s, size * (1 + outwards(T)))
     yield from contraction(numbers, decides or contracts)
 
 

@@ -56,6 +56,7 @@ EQUIVALENT: dict[str, str] = {
     r"|# \* \(np\.sqrt.*|np\.sqrt\(len\(W\)\) \+ #)  →  \1  in": (
         "a margin for rounding errors, a unit more or less"
     ),
+    r": # - # \* U  →  #  in": "a margin for rounding errors, left out",
     r"\.jacobians: .* in  B =": "the size of a block",
     r"_windows: .* in  most =": "the size of a batch",
 }
