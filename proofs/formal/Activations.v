@@ -134,29 +134,96 @@ Proof.
   assert (0 <= (4 - 3 * s) * (1 - 3 * s) ^ 2) by (apply Rmult_le_pos; [lra | apply pow2_ge_0]). lra.
 Qed.
 
-(** A-4: how fast they saturate, for x >= 0 (tanh' and sigmoid' are even). *)
+Theorem tanh''_attained (x : R) :
+  tanh x ^ 2 = 1 / 3 -> (2 * tanh x * (1 - tanh x ^ 2)) ^ 2 = 16 / 27.
+Proof.
+  intro H. replace (_ ^ 2) with (4 * tanh x ^ 2 * (1 - tanh x ^ 2) ^ 2) at 1 by ring.
+  rewrite H. field.
+Qed.
+
+Lemma Rabs_le_of_square (x y : R) : 0 <= y -> x ^ 2 <= y ^ 2 -> Rabs x <= y.
+Proof.
+  intros Hy H. rewrite <- (Rabs_pos_eq y Hy). apply Rsqr_le_abs_0. unfold Rsqr. lra.
+Qed.
+
+Lemma sqrt_3_square : sqrt 3 * sqrt 3 = 3 /\ 0 < sqrt 3.
+Proof. split; [apply sqrt_sqrt | apply sqrt_lt_R0]; lra. Qed.
+
+Theorem tanh''_abs (x : R) : Rabs (- 2 * tanh x * (1 - tanh x ^ 2)) <= 4 / (3 * sqrt 3).
+Proof.
+  destruct sqrt_3_square as [E Hp]. apply Rabs_le_of_square.
+  - left. apply Rdiv_lt_0_compat; lra.
+  - replace ((4 / (3 * sqrt 3)) ^ 2) with (16 / (9 * (sqrt 3 * sqrt 3))) by (field; lra).
+    rewrite E. pose proof (tanh''_bound x). lra.
+Qed.
+
+Theorem sigmoid''_is_tanh'' (x : R) :
+  sigmoid x * (1 - sigmoid x) * (1 - 2 * sigmoid x)
+  = / 8 * (- 2 * tanh (x / 2) * (1 - tanh (x / 2) ^ 2)).
+Proof. rewrite !sigmoid_is_tanh. field. Qed.
+
+Theorem sigmoid''_abs (x : R) :
+  Rabs (sigmoid x * (1 - sigmoid x) * (1 - 2 * sigmoid x)) <= 1 / (6 * sqrt 3).
+Proof.
+  destruct sqrt_3_square as [E Hp]. apply Rabs_le_of_square.
+  - left. apply Rdiv_lt_0_compat; lra.
+  - replace ((1 / (6 * sqrt 3)) ^ 2) with (1 / (36 * (sqrt 3 * sqrt 3))) by (field; lra).
+    rewrite E. pose proof (sigmoid''_bound x). lra.
+Qed.
+
+(** A-4: how fast they saturate. *)
 Lemma sigmoid'_exp (x : R) : sigmoid x * (1 - sigmoid x) = exp (- x) / (1 + exp (- x)) ^ 2.
 Proof. unfold sigmoid. pose proof (exp_pos (- x)). field. lra. Qed.
 
-Theorem sigmoid'_saturates (x : R) : 0 <= x ->
-  exp (- x) / 4 <= sigmoid x * (1 - sigmoid x) <= exp (- x).
+Lemma sigmoid'_even (x : R) :
+  sigmoid x * (1 - sigmoid x) = sigmoid (Rabs x) * (1 - sigmoid (Rabs x)).
 Proof.
-  intro Hx. rewrite sigmoid'_exp. pose proof (exp_pos (- x)) as Hp. set (e := exp (- x)) in *.
-  assert (He : e <= 1).
-  { unfold e. rewrite <- exp_0. destruct (Req_dec x 0) as [->|]; [rewrite Ropp_0; lra|].
-    left. apply exp_increasing. lra. }
-  unfold Rdiv. split.
+  unfold Rabs. destruct (Rcase_abs x); [rewrite sigmoid_opp; ring | reflexivity].
+Qed.
+
+Lemma exp_neg_le_1 (x : R) : 0 <= x -> 0 < exp (- x) <= 1.
+Proof.
+  intro Hx. split; [apply exp_pos|]. rewrite <- exp_0. destruct Hx as [Hx | <-].
+  - left. apply exp_increasing. lra.
+  - rewrite Ropp_0. lra.
+Qed.
+
+Theorem sigmoid'_saturates (x : R) :
+  exp (- Rabs x) / 4 <= sigmoid x * (1 - sigmoid x) <= exp (- Rabs x).
+Proof.
+  rewrite sigmoid'_even, sigmoid'_exp. destruct (exp_neg_le_1 (Rabs x) (Rabs_pos x)).
+  set (e := exp (- Rabs x)) in *. unfold Rdiv. split.
   - apply Rmult_le_compat_l; [lra|]. apply Rinv_le_contravar; nra.
   - rewrite <- (Rmult_1_r e) at 3. rewrite <- Rinv_1.
     apply Rmult_le_compat_l; [lra|]. apply Rinv_le_contravar; nra.
 Qed.
 
-Theorem tanh'_saturates (x : R) : 0 <= x ->
-  exp (- (2 * x)) <= 1 - tanh x ^ 2 <= 4 * exp (- (2 * x)).
+(** The upper bound is approached: the ratio tends to 1. *)
+Theorem sigmoid'_saturation_sharp (x : R) :
+  exp (- Rabs x) * (1 - 2 * exp (- Rabs x)) <= sigmoid x * (1 - sigmoid x).
 Proof.
-  intro Hx. assert (E : 1 - tanh x ^ 2 = 4 * (sigmoid (2 * x) * (1 - sigmoid (2 * x)))).
-  { rewrite (sigmoid_is_tanh (2 * x)). replace (2 * x / 2) with x by field. field. }
-  rewrite E. pose proof (sigmoid'_saturates (2 * x) ltac:(lra)). lra.
+  rewrite sigmoid'_even, sigmoid'_exp. destruct (exp_neg_le_1 (Rabs x) (Rabs_pos x)).
+  set (e := exp (- Rabs x)) in *. apply Rmult_le_compat_l; [lra|].
+  apply Rmult_le_reg_r with ((1 + e) ^ 2); [nra|]. rewrite Rinv_l by nra.
+  assert (0 <= e ^ 2 * (3 + 2 * e)) by (apply Rmult_le_pos; [apply pow2_ge_0 | lra]). nra.
+Qed.
+
+Lemma tanh'_sigmoid' (x : R) : 1 - tanh x ^ 2 = 4 * (sigmoid (2 * x) * (1 - sigmoid (2 * x))).
+Proof. rewrite (sigmoid_is_tanh (2 * x)). replace (2 * x / 2) with x by field. field. Qed.
+
+Lemma Rabs_double (x : R) : Rabs (2 * x) = 2 * Rabs x.
+Proof. rewrite Rabs_mult, (Rabs_pos_eq 2); lra. Qed.
+
+Theorem tanh'_saturates (x : R) :
+  exp (- (2 * Rabs x)) <= 1 - tanh x ^ 2 <= 4 * exp (- (2 * Rabs x)).
+Proof.
+  rewrite tanh'_sigmoid', <- Rabs_double. pose proof (sigmoid'_saturates (2 * x)). lra.
+Qed.
+
+Theorem tanh'_saturation_sharp (x : R) :
+  4 * exp (- (2 * Rabs x)) * (1 - 2 * exp (- (2 * Rabs x))) <= 1 - tanh x ^ 2.
+Proof.
+  rewrite tanh'_sigmoid', <- Rabs_double. pose proof (sigmoid'_saturation_sharp (2 * x)). lra.
 Qed.
 
 (** ** A derivative bounded by L makes the function L-Lipschitz *)
@@ -187,6 +254,16 @@ Proof.
   - apply is_derive_sigmoid.
   - intro t. pose proof (sigmoid'_bound t). rewrite Rabs_pos_eq; lra.
 Qed.
+
+(** A-3: the derivatives are Lipschitz. *)
+Corollary tanh'_lipschitz (x y : R) :
+  Rabs ((1 - tanh x ^ 2) - (1 - tanh y ^ 2)) <= 4 / (3 * sqrt 3) * Rabs (x - y).
+Proof. exact (lipschitz_of_derive _ _ _ is_derive_tanh' tanh''_abs x y). Qed.
+
+Corollary sigmoid'_lipschitz (x y : R) :
+  Rabs (sigmoid x * (1 - sigmoid x) - sigmoid y * (1 - sigmoid y))
+  <= 1 / (6 * sqrt 3) * Rabs (x - y).
+Proof. exact (lipschitz_of_derive _ _ _ is_derive_sigmoid' sigmoid''_abs x y). Qed.
 
 (** ** A-5: ReLU and leaky ReLU *)
 

@@ -107,6 +107,114 @@ Proof.
 Qed.
 End LSTM.
 
+(** G-7: forget gates whose preactivations are at least b keep at least sigmoid(b)^T of a memory,
+    and exactly that where they are b. *)
+Lemma sigmoid_increasing x y : x <= y -> sigmoid x <= sigmoid y.
+Proof.
+  intro H. unfold sigmoid. apply Rinv_le_contravar; [pose proof (exp_pos (- y)); lra|].
+  destruct H as [H | <-]; [|lra].
+  pose proof (exp_increasing (- y) (- x) ltac:(lra)). lra.
+Qed.
+
+Theorem forget_bias_keeps (a : nat -> R) b T : (forall k, b <= a k) ->
+  sigmoid b ^ T <= prodR (fun k => sigmoid (a k)) T /\ prodR (fun _ => sigmoid b) T = sigmoid b ^ T.
+Proof.
+  intro H. split.
+  - apply forget_keeps; [left; apply sigmoid_range|]. intro k. now apply sigmoid_increasing.
+  - induction T; simpl; [reflexivity | now rewrite IHT].
+Qed.
+
+(** With a forget bias b, sigmoid(b)^n is 1/2 at n = ln 2 / ln (1 + e^-b), about e^b ln 2. *)
+Definition half_life (b : R) : R := ln 2 / ln (1 + exp (- b)).
+
+Lemma ln_1p_upper x : 0 < x -> 0 < ln (1 + x) <= x.
+Proof.
+  intro Hx. split; [rewrite <- ln_1; apply ln_increasing; lra|].
+  rewrite <- (ln_exp x) at 2. apply Rcomplements.ln_le; [lra|]. left. apply exp_ineq1. lra.
+Qed.
+
+Lemma ln_1p_lower x : 0 < x -> 2 * x / (2 + x) <= ln (1 + x).
+Proof.
+  intro Hx. set (f := fun t => ln (1 + t) - 2 * t / (2 + t)).
+  destruct (MVT_gen f 0 x (fun t => t ^ 2 / ((1 + t) * (2 + t) ^ 2))) as [c [Hc E]].
+  - intros t Ht. rewrite Rmin_left, Rmax_right in Ht by lra. unfold f.
+    auto_derive; [repeat split; lra | field; lra].
+  - intros t Ht. rewrite Rmin_left, Rmax_right in Ht by lra. apply continuity_pt_filterlim.
+    apply (ex_derive_continuous f). unfold f. auto_derive. repeat split; lra.
+  - rewrite Rmin_left, Rmax_right in Hc by lra. unfold f in E.
+    rewrite Rplus_0_r, ln_1 in E.
+    assert (0 <= c ^ 2 / ((1 + c) * (2 + c) ^ 2) * (x - 0)).
+    { apply Rmult_le_pos; [|lra]. apply Rmult_le_pos; [apply pow2_ge_0|].
+      left. apply Rinv_0_lt_compat, Rmult_lt_0_compat; [lra | apply pow_lt; lra]. }
+    lra.
+Qed.
+
+Theorem half_is_left b : exp (half_life b * ln (sigmoid b)) = / 2.
+Proof.
+  destruct (ln_1p_upper (exp (- b)) (exp_pos _)).
+  unfold half_life, sigmoid. rewrite ln_Rinv by (pose proof (exp_pos (- b)); lra).
+  replace (ln 2 / ln (1 + exp (- b)) * - ln (1 + exp (- b))) with (- ln 2) by (field; lra).
+  rewrite exp_Ropp, exp_ln by lra. reflexivity.
+Qed.
+
+Theorem half_life_bounds b : exp b * ln 2 <= half_life b <= (exp b + / 2) * ln 2.
+Proof.
+  set (x := exp (- b)). assert (Hx : 0 < x) by apply exp_pos.
+  destruct (ln_1p_upper x Hx) as [Hp Hu]. pose proof (ln_1p_lower x Hx) as Hl.
+  assert (Hb : exp b = / x) by (unfold x; rewrite exp_Ropp, Rinv_inv; reflexivity).
+  assert (H2 : 0 < ln 2) by (rewrite <- ln_1; apply ln_increasing; lra).
+  unfold half_life. fold x. rewrite Hb. unfold Rdiv. rewrite (Rmult_comm (ln 2)). split.
+  - apply Rmult_le_compat_r; [lra|]. apply Rinv_le_contravar; lra.
+  - apply Rmult_le_compat_r; [lra|]. replace (/ x + / 2) with (/ (2 * x / (2 + x))) by (field; lra).
+    apply Rinv_le_contravar; [|exact Hl]. apply Rdiv_lt_0_compat; lra.
+Qed.
+
+(** ... and with b = ln (T - 1) after T steps between 1/4 and 1/e are left. *)
+Theorem forget_bias_of_length T : 1 < T -> sigmoid (ln (T - 1)) = 1 - / T.
+Proof.
+  intro HT. unfold sigmoid. rewrite exp_Ropp, exp_ln by lra. field. lra.
+Qed.
+
+Lemma left_after_increases n :
+  (1 - / INR (2 + n)) ^ (2 + n) <= (1 - / INR (3 + n)) ^ (3 + n).
+Proof.
+  set (T := INR (2 + n)). assert (HT : 2 <= T) by (apply (le_INR 2); lia).
+  replace (INR (3 + n)) with (T + 1) by (unfold T; rewrite <- S_INR; f_equal; lia).
+  replace (1 - / (T + 1)) with ((1 - / T) * (1 + / (T ^ 2 - 1))) by (field; nra).
+  rewrite Rpow_mult_distr.
+  assert (H1 : 0 < (1 - / T) ^ (2 + n)).
+  { apply pow_lt. assert (/ T < 1) by (rewrite <- Rinv_1; apply Rinv_lt_contravar; lra). lra. }
+  assert (B : 1 + INR (3 + n) * / (T ^ 2 - 1) <= (1 + / (T ^ 2 - 1)) ^ (3 + n)).
+  { apply poly. apply Rinv_0_lt_compat. nra. }
+  replace (INR (3 + n)) with (T + 1) in B by (unfold T; rewrite <- S_INR; f_equal; lia).
+  replace (1 + (T + 1) * / (T ^ 2 - 1)) with (/ (1 - / T)) in B by (field; nra).
+  change (3 + n)%nat with (S (2 + n)). cbn [pow]. fold T.
+  change ((1 + / (T ^ 2 - 1)) * (1 + / (T ^ 2 - 1)) ^ (2 + n)) with ((1 + / (T ^ 2 - 1)) ^ (3 + n)).
+  assert (H0 : 0 < 1 - / T).
+  { assert (/ T < 1) by (rewrite <- Rinv_1; apply Rinv_lt_contravar; lra). lra. }
+  apply Rle_trans with ((1 - / T) * (1 - / T) ^ (2 + n) * / (1 - / T)); [right; field; lra|].
+  apply Rmult_le_compat_l; [nra | exact B].
+Qed.
+
+Lemma exp_pow x n : exp x ^ n = exp (INR n * x).
+Proof.
+  induction n; [simpl; rewrite Rmult_0_l, exp_0; reflexivity|].
+  cbn [pow]. rewrite IHn, S_INR, <- exp_plus. f_equal. ring.
+Qed.
+
+Theorem left_after T : (2 <= T)%nat -> / 4 <= (1 - / INR T) ^ T <= exp (- 1).
+Proof.
+  intro HT. replace T with (2 + (T - 2))%nat by lia. set (n := (T - 2)%nat). split.
+  - induction n; [simpl; lra|]. eapply Rle_trans; [exact IHn|].
+    replace (2 + S n)%nat with (3 + n)%nat by lia. apply left_after_increases.
+  - set (t := INR (2 + n)). assert (Ht : 2 <= t) by (apply (le_INR 2); lia).
+    apply Rle_trans with (exp (- / t) ^ (2 + n)).
+    + apply pow_incr. assert (/ t <= 1) by (rewrite <- Rinv_1; apply Rinv_le_contravar; lra).
+      split; [lra|]. assert (0 < / t) by (apply Rinv_0_lt_compat; lra).
+      left. pose proof (exp_ineq1 (- / t)). lra.
+    + right. rewrite exp_pow. f_equal. fold t. field. lra.
+Qed.
+
 (** G-8: the output is always below 1. *)
 Theorem lstm_output_bounded a c : Rabs (sigmoid a * tanh c) < 1.
 Proof.

@@ -1,6 +1,6 @@
 (** * The recurrent network h_k+1 = f (x_k W_x + h_k W_h + b), with matrices.
 
-    Serves J-1, J-2, C-1, C-5.
+    Serves J-1, J-2, C-1, C-5, V-1, V-3.
 
     Vectors are rows, as in the library; a Jacobian has shape (out, in). The activation is any
     function differentiable everywhere (tanh, sigmoid, the identity; a ReLU off its kink). *)

@@ -300,6 +300,60 @@ Proof.
     + rewrite (IHd k b) by lia. ring.
 Qed.
 
+(** ... (b) one column: all units read the first, which does not amplify itself. *)
+Lemma one_column_row n (e : nat -> vec) (c : vec) i d b :
+  (0 < n)%nat -> (forall k i, (i < n)%nat -> Rabs (e k i) <= 1) -> Rabs (c O) <= 1 ->
+  Rabs (product n (J e (fun j i => if (j =? 0)%nat then c i else 0)) i d O b)
+  <= (if (b =? 0)%nat then 1 else 0).
+Proof.
+  intros Hn He Hc. induction d; cbn [product].
+  - unfold idm. destruct b; simpl; [rewrite Rabs_R1 | rewrite Rabs_R0]; lra.
+  - unfold mm. rewrite (sumR_ext _ (fun k => if (k =? 0)%nat
+      then e (i + d)%nat O * c O * product n (J e (fun j i => if (j =? 0)%nat then c i else 0)) i d k b
+      else 0)) by (intros k _; unfold J; destruct (k =? 0)%nat; ring).
+    rewrite (sumR_pick (fun k => e (i + d)%nat O * c O * product n _ i d k b) O n Hn), !Rabs_mult.
+    pose proof (He (i + d)%nat O Hn). pose proof (Rabs_pos (e (i + d)%nat O)).
+    pose proof (Rabs_pos (c O)). set (r := if (b =? 0)%nat then 1 else 0) in *.
+    assert (Hr : 0 <= r) by (unfold r; destruct (b =? 0)%nat; lra).
+    rewrite <- (Rmult_1_l r). apply Rmult_le_compat; [nra | apply Rabs_pos | nra | exact IHd].
+Qed.
+
+Theorem one_column_bounded n (e : nat -> vec) (c : vec) i d :
+  (0 < n)%nat -> (forall k i, (i < n)%nat -> Rabs (e k i) <= 1) -> Rabs (c O) <= 1 ->
+  operator_bound n (norm_inf n)
+    (product n (J e (fun j i => if (j =? 0)%nat then c i else 0)) i (S d)) (norm_inf n c).
+Proof.
+  intros Hn He Hc v. apply norm_inf_le; [apply Rmult_le_pos; apply norm_inf_pos|].
+  intros a Ha. unfold mv. eapply Rle_trans; [apply sumR_abs|].
+  set (P := product n (J e (fun j i => if (j =? 0)%nat then c i else 0)) i d).
+  apply Rle_trans with (sumR (fun b => if (b =? 0)%nat then norm_inf n c * norm_inf n v else 0) n).
+  - apply sumR_le. intros b Hb. cbn [product]. fold P. unfold mm.
+    rewrite (sumR_ext _ (fun k => if (k =? 0)%nat then e (i + d)%nat a * c a * P k b else 0))
+      by (intros k _; unfold J; destruct (k =? 0)%nat; ring).
+    rewrite (sumR_pick (fun k => e (i + d)%nat a * c a * P k b) O n Hn), !Rabs_mult.
+    pose proof (one_column_row n e c i d b Hn He Hc) as HP. fold P in HP.
+    pose proof (He (i + d)%nat a Ha). pose proof (norm_inf_entry n c a Ha).
+    pose proof (norm_inf_entry n v b Hb). pose proof (Rabs_pos (e (i + d)%nat a)).
+    pose proof (Rabs_pos (c a)). pose proof (Rabs_pos (P O b)). pose proof (Rabs_pos (v b)).
+    assert (Hec : Rabs (e (i + d)%nat a) * Rabs (c a) <= norm_inf n c) by nra.
+    destruct (b =? 0)%nat.
+    + apply Rmult_le_compat; [|assumption| |assumption].
+      * repeat apply Rmult_le_pos; assumption.
+      * rewrite <- (Rmult_1_r (norm_inf n c)). apply Rmult_le_compat; nra.
+    + replace (Rabs (P O b)) with 0 by lra. lra.
+  - rewrite (sumR_pick (fun _ => norm_inf n c * norm_inf n v) O n Hn). lra.
+Qed.
+
+(** ... (c) saturated units: |f'| ||W|| <= 1/2 along the trajectory. *)
+Theorem saturated_vanishes n N (HN : absolute_norm n N) (e : nat -> vec) (W : mat) m omega i d :
+  (forall k i, (i < n)%nat -> Rabs (e k i) <= m) -> 0 <= m -> 0 <= omega ->
+  operator_bound n N (tr W) omega -> m * omega <= / 2 ->
+  operator_bound n N (product n (J e W) i d) ((/ 2) ^ d).
+Proof.
+  intros He Hm Ho HW Hs v. eapply Rle_trans; [now apply (global_bound n N HN e W m omega)|].
+  apply Rmult_le_compat_r; [apply (norm_pos n N HN)|]. apply pow_incr. split; [nra | exact Hs].
+Qed.
+
 (** B-8: the spectral radius cannot replace the norm: [[0, c], [0, 0]] has only the eigenvalue 0,
     and one step multiplies a vector by c. *)
 Definition nilpotent (c : R) : mat := fun i j => match i, j with O, S O => c | _, _ => 0 end.

@@ -1,6 +1,6 @@
 (** * Back-propagation through time, for any recurrent cell.
 
-    Serves C-1, C-2, C-3, C-4, C-5, C-6.
+    Serves C-1, C-2, C-3, C-4, C-5, C-6, V-1, V-3.
 
     First the algebra, for any Jacobians J and immediate terms B: the nested (Horner) form, the
     sum over lags, the adjoint recursion and forward mode (RTRL) are the same gradient. Then the
@@ -229,6 +229,36 @@ Proof.
   - symmetry. exact (bptt_is_rtrl n J column T delta lambda O H).
 Qed.
 End Calculus.
+
+(** ** C-3: term i of the sum is the gradient by the copy of the weight that step i alone uses *)
+Definition copy (F : nat -> R -> vec -> vec) (t0 : R) (i k : nat) (t : R) : vec -> vec :=
+  F k (if (k =? i)%nat then t else t0).
+
+Lemma states_of_copy F t0 i s0 k : states (copy F t0 i) t0 s0 k = states F t0 s0 k.
+Proof.
+  induction k; [reflexivity|]. simpl. rewrite IHk. unfold copy. now destruct (k =? i)%nat.
+Qed.
+
+Theorem bptt_by_copy n F t0 s0 J B T loss delta lambda i :
+  (forall k, step_ok n t0 (F k) (states F t0 s0 k) (J k) (B k)) ->
+  (forall k, step_ok n t0 (fun _ => F k t0) (states F t0 s0 k) (J k) (fun _ => 0)) ->
+  (forall k (path : R -> vec) (ds : vec),
+     (forall j, path t0 j = states F t0 s0 k j) ->
+     (forall j, (j < n)%nat -> is_derive (fun t => path t j) t0 (ds j)) ->
+     is_derive (fun t => loss k (path t)) t0 (dot n (delta k) ds)) ->
+  (i < T)%nat -> adjoint n J T delta lambda ->
+  is_derive (fun t => sumR (fun k => loss k (states (copy F t0 i) t s0 k)) (S T)) t0
+            (dot n (lambda (S i)) (B i)).
+Proof.
+  intros HF H0 Hl Hi Ha.
+  set (B' := fun k => if (k =? i)%nat then B k else fun _ => 0).
+  eapply D_eq.
+  - apply (bptt n (copy F t0 i) t0 s0 J B') with (delta := delta) (lambda := lambda); [| |exact Ha].
+    + intro k. rewrite states_of_copy. unfold copy, B'. destruct (k =? i)%nat; [apply HF | apply H0].
+    + intros k path ds Hp. apply Hl. intro j. now rewrite Hp, states_of_copy.
+  - rewrite <- (sumR_pick (fun k => dot n (lambda (S k)) (B k)) i T Hi). apply sumR_ext.
+    intros k _. unfold B'. destruct (k =? i)%nat; [reflexivity | now apply dot_zero_r].
+Qed.
 
 (** The derivative by the initial state, or by any earlier one: a product of step Jacobians,
     later steps on the left. *)

@@ -175,3 +175,53 @@ Proof.
   rewrite (is_derive_unique _ _ _ (chain_product (fun t => t) (fun _ => 1) D_id x wi wh o0 n)).
   induction n; simpl; [reflexivity|]. rewrite IHn. unfold J. ring.
 Qed.
+
+(** ** C-5 (a): three steps, and a first state that depends on the weights, too *)
+Section Nested.
+Variables g g' : R -> R.
+Hypothesis g_derive : forall t, is_derive g t (g' t).
+
+Lemma nested_by_W c (H : R -> R) dH W : is_derive H W dH ->
+  is_derive (fun w : R => g (c + w * H w)) W (g' (c + W * H W) * (H W + W * dH)).
+Proof.
+  intro D. eapply D_eq.
+  - apply (D_comp g (fun w => c + w * H w)); [apply g_derive|].
+    apply D_plus; [apply D_const | apply D_mult; [apply D_id | exact D]].
+  - cbv beta. ring.
+Qed.
+
+Lemma nested_by_U x W b (H : R -> R) dH U : is_derive H U dH ->
+  is_derive (fun u : R => g (u * x + b + W * H u)) U (g' (U * x + b + W * H U) * (x + W * dH)).
+Proof.
+  intro D. eapply D_eq.
+  - apply (D_comp g (fun u => u * x + b + W * H u)); [apply g_derive|].
+    apply D_plus; [|apply D_mult; [apply D_const | exact D]].
+    apply D_plus; [apply D_mult; [apply D_id | apply D_const] | apply D_const].
+  - cbv beta. ring.
+Qed.
+
+Variables (x1 x2 x3 b : R) (H0 : R -> R -> R) (dW dU W U : R).
+Definition H1 w u := g (u * x1 + b + w * H0 w u).
+Definition H2 w u := g (u * x2 + b + w * H1 w u).
+Definition H3 w u := g (u * x3 + b + w * H2 w u).
+Let s1 := g' (U * x1 + b + W * H0 W U).
+Let s2 := g' (U * x2 + b + W * H1 W U).
+Let s3 := g' (U * x3 + b + W * H2 W U).
+
+Theorem three_steps_by_W : is_derive (fun w => H0 w U) W dW ->
+  is_derive (fun w => H3 w U) W
+    (s3 * (H2 W U + W * (s2 * (H1 W U + W * (s1 * (H0 W U + W * dW)))))).
+Proof.
+  intro D. apply (nested_by_W (U * x3 + b) (fun w => H2 w U)).
+  apply (nested_by_W (U * x2 + b) (fun w => H1 w U)).
+  exact (nested_by_W (U * x1 + b) (fun w => H0 w U) dW W D).
+Qed.
+
+Theorem three_steps_by_U : is_derive (fun u => H0 W u) U dU ->
+  is_derive (fun u => H3 W u) U (s3 * (x3 + W * (s2 * (x2 + W * (s1 * (x1 + W * dU)))))).
+Proof.
+  intro D. apply (nested_by_U x3 W b (fun u => H2 W u)).
+  apply (nested_by_U x2 W b (fun u => H1 W u)).
+  exact (nested_by_U x1 W b (fun u => H0 W u) dU U D).
+Qed.
+End Nested.

@@ -232,3 +232,52 @@ Proof.
   rewrite factors_below_one. pose proof (pos_INR n).
   apply Rmult_lt_reg_r with (2 * (INR n + 1)); [lra|]. field_simplify; lra.
 Qed.
+
+(** ... nor do factors above 1 make it explode: P_n = (1 + 1/1) ... (1 + 1/n^2) increases, the
+    first of these sequences too, the second decreases, and they are as near as n grows. *)
+Definition above_one (n : nat) : R := prodR (fun k => 1 + / (INR k + 1) ^ 2) n.
+
+Lemma above_one_pos n : 0 < above_one n.
+Proof.
+  unfold above_one. induction n; cbn [prodR]; [lra|]. pose proof (pos_INR n).
+  apply Rmult_lt_0_compat; [|exact IHn].
+  assert (0 < / (INR n + 1) ^ 2) by (apply Rinv_0_lt_compat, pow_lt; lra). lra.
+Qed.
+
+Theorem factors_above_one_lower n :
+  (INR n + 2) / (INR n + 1) * above_one n <= (INR (S n) + 2) / (INR (S n) + 1) * above_one (S n).
+Proof.
+  unfold above_one; cbn [prodR]; fold (above_one n). rewrite S_INR.
+  pose proof (pos_INR n). pose proof (above_one_pos n). set (m := INR n) in *.
+  apply Rle_trans with ((m + 2) / (m + 1) * above_one n
+    + 2 / ((m + 2) * (m + 1) ^ 2) * above_one n); [|right; field; lra].
+  assert (0 < 2 / ((m + 2) * (m + 1) ^ 2)).
+  { apply Rdiv_lt_0_compat; [lra | apply Rmult_lt_0_compat; [lra | apply pow_lt; lra]]. } nra.
+Qed.
+
+Theorem factors_above_one_upper n :
+  (INR (S n) + 2) / (INR (S n) + 1) * above_one (S (S n))
+  <= (INR n + 2) / (INR n + 1) * above_one (S n).
+Proof.
+  unfold above_one; cbn [prodR]; fold (above_one n). rewrite S_INR.
+  pose proof (pos_INR n). pose proof (above_one_pos n). set (m := INR n) in *.
+  assert (0 < (1 + / (m + 1) ^ 2) * above_one n).
+  { apply Rmult_lt_0_compat; [|assumption].
+    assert (0 < / (m + 1) ^ 2) by (apply Rinv_0_lt_compat, pow_lt; lra). lra. }
+  set (P := (1 + / (m + 1) ^ 2) * above_one n) in *.
+  apply Rle_trans with ((m + 2) / (m + 1) * P - / ((m + 1) * (m + 2) ^ 3) * P);
+    [right; field; lra|].
+  assert (0 < / ((m + 1) * (m + 2) ^ 3)).
+  { apply Rinv_0_lt_compat, Rmult_lt_0_compat; [lra | apply pow_lt; lra]. } nra.
+Qed.
+
+Corollary factors_above_one_do_not_explode n : above_one n < 4.
+Proof.
+  destruct n; [unfold above_one; simpl; lra|].
+  assert (H : (INR n + 2) / (INR n + 1) * above_one (S n) <= 4).
+  { induction n; [unfold above_one; simpl; lra|].
+    eapply Rle_trans; [apply factors_above_one_upper | exact IHn]. }
+  pose proof (pos_INR n). pose proof (above_one_pos (S n)).
+  assert (E : (INR n + 2) / (INR n + 1) = 1 + / (INR n + 1)) by (field; lra). rewrite E in H.
+  assert (0 < / (INR n + 1)) by (apply Rinv_0_lt_compat; lra). nra.
+Qed.

@@ -18,7 +18,7 @@ LIBRARY = "TG"  # the name under which the modules know each other
 # In the order of compilation.
 MODULES = (
     *("Toolbox", "Activations", "Losses", "Recurrence", "Network", "Scalar", "Vanishing"),
-    *("Operators", "Norms", "Gates", "Invariants", "Clipping", "Differences"),
+    *("Operators", "Norms", "Lags", "Gates", "Invariants", "Clipping", "Differences"),
     *("Tape", "Unrolled", "Certificate", "Tensors"),
 )
 PINNED = "8.16.1"

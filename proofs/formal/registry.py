@@ -39,11 +39,15 @@ FORMAL: dict[str, Formal] = {
         "is_derive_sigmoid sigmoid'_bound sigmoid'_attained sigmoid'_attained_only_at_0 "
         "is_derive_sigmoid' sigmoid_opp sigmoid_is_tanh sigmoid_lipschitz",
     ),
-    "A-3": _of("Activations", "is_derive_tanh' tanh''_bound is_derive_sigmoid' sigmoid''_bound"),
+    "A-3": _of(
+        "Activations",
+        "is_derive_tanh' tanh''_bound tanh''_attained tanh''_abs is_derive_sigmoid' "
+        "sigmoid''_bound sigmoid''_is_tanh'' sigmoid''_abs tanh'_lipschitz sigmoid'_lipschitz",
+    ),
     "A-4": _of(
         "Activations",
-        "sigmoid'_saturates tanh'_saturates",
-        gap="stated for a ≥ 0; that the derivatives are even is left to the reader",
+        "sigmoid'_saturates sigmoid'_attained sigmoid'_saturation_sharp tanh'_saturates "
+        "tanh'_attained tanh'_saturation_sharp",
     ),
     "A-5": _of(
         "Activations",
@@ -81,19 +85,15 @@ FORMAL: dict[str, Formal] = {
         _of("Gates", "gru_chain lstm_chain"),
         _of("Scalar", "chain_product"),
     ),
-    "C-2": _of("Recurrence", "bptt sweep_is_adjoint"),
-    "C-3": _of(
-        "Recurrence",
-        "total_derivative horner_is_sum bptt bptt_is_double_sum",
-        gap="that each term is the gradient by the copy of the weight that one step uses",
-    ),
+    "C-2": _of("Recurrence", "bptt sweep_is_adjoint total_derivative bptt_is_rtrl"),
+    "C-3": _of("Recurrence", "total_derivative horner_is_sum bptt bptt_is_double_sum bptt_by_copy"),
     "C-4": _of("Recurrence", "total_derivatives_overcount"),
     "C-5": _all(
         _of("Recurrence", "horner_is_sum bptt_is_rtrl bptt_is_double_sum sweep_is_adjoint"),
         _of("Network", "bptt_W_h bptt_W_x bptt_b"),
         _of("Scalar", "bptt_wi bptt_wh backward_pass_wi backward_pass_wh bptt_loss_wh"),
+        _of("Scalar", "three_steps_by_W three_steps_by_U"),
         _of("Unrolled", "engine_computes_state engine_computes_bptt_wi engine_computes_bptt"),
-        gap="in (a), H_0 is constant",
     ),
     "C-6": _all(
         _of("Recurrence", "forward_and_backward_are_transposes"),
@@ -111,8 +111,8 @@ FORMAL: dict[str, Formal] = {
     "B-5": _all(
         _of("Norms", "vanishing halved_after"),
         _of("Operators", "product_vanishes ops_vanish"),
+        _of("Lags", "loss_gradient_bound"),
         _of("Scalar", "vanishing not_vanishing_needs tanh_rnn_vanishing sigmoid_rnn_vanishing"),
-        gap="the bound on the gradient of a loss is not stated",
     ),
     "B-6": _all(
         _of("Norms", "growth_needs"),
@@ -120,9 +120,8 @@ FORMAL: dict[str, Formal] = {
         _of("Scalar", "exploding_needs linear_rnn_exact"),
     ),
     "B-7": _all(
-        _of("Norms", "triangular_product_is_zero"),
+        _of("Norms", "triangular_product_is_zero one_column_bounded saturated_vanishes"),
         _of("Vanishing", "saturated_rnn_vanishes"),
-        gap="(b) is missing, and (c) is shown for one network",
     ),
     "B-8": _of(
         "Norms",
@@ -132,20 +131,37 @@ FORMAL: dict[str, Formal] = {
     "B-9": _of(
         "Norms", "entrywise_bound", gap="that the powers of |W| then vanish (Gelfand) is not stated"
     ),
-    "V-2": _of(
+    "V-1": _all(
+        _of("Lags", "lag_bound"),
+        _of("Recurrence", "bptt_is_double_sum"),
+        _of("Network", "bptt_W_h bptt_W_x bptt_b"),
+    ),
+    "V-2": _all(
+        _of("Vanishing", "running_sum_derivative sum_of_lags sum_of_lags_between"),
+        _of("Lags", "tail_bound tail_of_powers all_powers_below"),
+        gap="that the longest lag's term is w^(T − 2), and that 1/(1 − w)² is the limit",
+    ),
+    "V-3": _all(
+        _of("Lags", "tail_bound tail_of_powers row_bound"),
+        _of("Recurrence", "bptt_is_double_sum"),
+        _of("Network", "bptt_W_h bptt_W_x bptt_b"),
+        _of("Vanishing", "truncation_error tanh_rnn_truncation"),
+    ),
+    "V-4": _of(
         "Vanishing",
-        "running_sum_derivative sum_of_lags sum_of_lags_between",
-        gap="the linear unit; the bound for a network's matrices is not stated",
+        "share_of_long_lags",
+        gap="the ratio of the sums; not that the terms' norms are these powers, nor which dominate",
     ),
-    "V-3": _of(
-        "Vanishing", "truncation_error tanh_rnn_truncation", gap="one unit, one loss at the end"
+    "V-5": _of(
+        "Vanishing",
+        "latching_vanishes",
+        gap="that the slope at the fixed point is below 1; nothing of the way there",
     ),
-    "V-4": _of("Vanishing", "share_of_long_lags"),
-    "V-5": _of("Vanishing", "latching_vanishes", gap="that the factor is positive"),
     "V-7": _of(
         "Vanishing",
-        "factors_below_one factors_below_one_do_not_vanish",
-        gap="only for factors below 1",
+        "factors_below_one factors_below_one_do_not_vanish factors_above_one_lower "
+        "factors_above_one_upper factors_above_one_do_not_explode",
+        gap="that a tanh unit has such factors, and that sinh π/π is the limit",
     ),
     "G-5": _of(
         "Invariants",
@@ -157,7 +173,11 @@ FORMAL: dict[str, Formal] = {
         "forget_product constant_error_carousel",
         gap="gates held fixed: not the total derivative",
     ),
-    "G-7": _of("Invariants", "forget_keeps forget_product_lower", gap="not the half-lives"),
+    "G-7": _of(
+        "Invariants",
+        "forget_product forget_bias_keeps forget_keeps forget_product_lower half_is_left "
+        "half_life_bounds forget_bias_of_length left_after",
+    ),
     "G-8": _of(
         "Invariants",
         "lstm_memory_growth lstm_memory_bounded coupled_memory_stays_in_the_box "
@@ -183,7 +203,7 @@ FORMAL: dict[str, Formal] = {
         "one_sided_is_projection one_sided_keeps_negatives",
     ),
     "I-1": _of("Norms", "orthogonal_keeps_norm", gap="the singular values of ∏DQ are not bounded"),
-    "I-2": _of("Norms", "identity_network_masks"),
+    "I-2": _of("Norms", "identity_network_masks", gap="the product of the masks, for g = 1"),
     "N-1": _of(
         "Differences", "central_difference_error", gap="exact arithmetic: not the rounding term"
     ),
