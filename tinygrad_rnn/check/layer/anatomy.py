@@ -43,7 +43,8 @@ class Surgeon:
     """Computes the steps of a cell, with a cut or without.
 
     ``clean`` holds the arrays of the run without a cut, ``names`` those of this run. ``kinds`` puts
-    another activation in the place of a cell's; with ``late_peephole`` o sees c_{t−1}.
+    another activation in the place of a cell's; with ``late_peephole`` o sees c_{t−1}, and with
+    ``other_reset`` a GRU has the derivatives of its other form of the reset gate.
     ``squashings``, ``products`` and ``affines`` list the places there are.
     """
 
@@ -52,6 +53,7 @@ class Surgeon:
     clean: list[Names] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     late_peephole: bool = False
+    other_reset: bool = False
 
     def __post_init__(self) -> None:
         self.names: list[Names] = []
@@ -151,11 +153,13 @@ class Surgeon:
             a_c = a["c"] + self.affine("h_prev", h, "c", "W_h", W["c"])
         elif cell.variant == "reset_before":
             rh = self.keep("r ∘ h_prev", self.product("r", a["r"], "h_prev", h))
-            a_c = a["c"] + self.affine("r ∘ h_prev", rh, "c", "W_h", W["c"])
+            seen = self.affine("r ∘ h_prev", rh, "c", "W_h", W["c"])
+            a_c = a["c"] + (_instead(seen, a["r"] * (h @ W["c"])) if self.other_reset else seen)
         else:
             u = self.affine("h_prev", h, "c", "W_h", W["c"]) + params["b_h"]
             u = self.keep("u", u)
-            a_c = a["c"] + self.product("r", a["r"], "u", u)
+            seen, other = self.product("r", a["r"], "u", u), (a["r"] * h) @ W["c"] + params["b_h"]
+            a_c = a["c"] + (_instead(seen, other) if self.other_reset else seen)
         c, z = self.squash("c", "tanh", a_c), a["z"]
         keep = self.keep("1 − z", 1 - z)
         return self.product("z", z, "c", c) + self.product("1 − z", keep, "h_prev", h)

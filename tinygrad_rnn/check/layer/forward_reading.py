@@ -20,6 +20,8 @@ from tinygrad_rnn.functions import Array
 
 def forward_readings(c: Conformance, witness: Trial) -> list[str]:
     """Return what is wrong in one step, the same on two inputs."""
+    if witness.protocol != "once":
+        return []
     ignored = _by_zeros(c, witness, ("is ignored", "counts twice"))
     if ignored:
         return ignored
@@ -113,6 +115,8 @@ def _remarks(c: Conformance, trial: Trial) -> Iterator[str]:
 
     lengths = draw_lengths(trial)
     got = run(inputs)
+    if same(got, list(spec(inputs))):
+        return
     for name, v in inputs.items():
         changed = inputs | {name: 0 * v}
         if same(got, list(spec(changed))):

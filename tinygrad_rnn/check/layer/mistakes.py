@@ -73,6 +73,11 @@ def _candidates(scene: Scene, culprits: list[str], least: int) -> Iterator[Candi
     yield from _on_arrays(scene, culprits)
     yield from _on_time(scene, culprits, least)
     yield from _on_cotangents(scene)
+    if "r" in scene.clean[0]:
+        yield (
+            "the reset gate is differentiated in its other form, before for after the product",
+            lambda s: s.gradient(other_reset=True),
+        )
     if least > 2:
         return  # a mistake inside the step shows within two
     yield from on_slopes(scene)
@@ -254,6 +259,11 @@ def _on_time(scene: Scene, culprits: list[str], least: int) -> Iterator[Candidat
         yield f"the state is detached before step {k + 1}", held(lambda t, _, k=k: t == k)  # type: ignore[misc]
     for k in range(2, T - 1):
         yield f"the state is detached every {k} steps", held(lambda t, _, k=k: t > 0 and t % k == 0)  # type: ignore[misc]
+        for n in scene.cell.state_names if len(scene.cell.state_names) > 1 else ():
+            yield (
+                f"{n} is detached every {k} steps",
+                held(lambda t, name, k=k, n=n: t > 0 and t % k == 0 and name == n),  # type: ignore[misc]
+            )
     if culprits == ["x"]:
         yield (
             "∂L/∂x_t misses what comes back from later steps",

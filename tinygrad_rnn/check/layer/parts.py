@@ -25,7 +25,7 @@ def laws(c: Conformance, witness: Trial) -> list[str]:
     plain = replace(witness, step=None, cotangents=Trial.cotangents, protocol="once", scale=1.0)
     try:
         with np.errstate(all="ignore"):
-            for law in (_repeatable, _linear, _by_sequence, _by_step):
+            for law in (_repeatable, _linear, _by_sequence, _of_last_state, _by_step):
                 found = [law(Probe(c, replace(plain, seed=plain.seed + k))) for k in (0, 1)]
                 if found[0] and found[1]:
                     return found[0]
@@ -91,6 +91,20 @@ def _by_sequence(probe: Probe) -> list[str]:
     return (
         [f"sequences are mixed: for a batch, {names} is not that of its sequences"] if names else []
     )
+
+
+def _of_last_state(probe: Probe) -> list[str]:
+    """h_T is hs at the last step: a cotangent on either has the same gradient."""
+    if probe.count == 1:
+        return []
+    d_hs, d_h, *rest = (0 * v for v in probe.cotangents())
+    d_h = probe.cotangents()[1]
+    at_end = d_hs.copy()
+    at_end[-1] = d_h
+    pair = (probe.gradient(probe.inputs, d) for d in ([d_hs, d_h, *rest], [at_end, 0 * d_h, *rest]))
+    names = _differing(probe, *pair)
+    text = f"the cotangent of h_T is not treated as that of hs at the last step, in {names}"
+    return [text] if names else []
 
 
 def _owned(probe: Probe) -> set[str]:

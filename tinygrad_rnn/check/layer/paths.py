@@ -30,7 +30,7 @@ def to_h(s: Step, delta: Arrays) -> tuple[Arrays, Array]:
 
 def paths(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
     """Explain ∂L/∂x and ∂L/∂h0 by the layer's own δ."""
-    found = []
+    found = _to_product(steps, deltas)
     for name, what in (("W_x", "x_t"), ("W_h", "h_{t−1}")):
         cases: list[Case] = []
         for s, delta in zip(steps, deltas, strict=True):
@@ -40,12 +40,49 @@ def paths(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
             else:
                 terms, direct = to_h(s, delta)
                 cases.append((s, delta, s.got["h0"] - s.d_h * direct, terms))
+        if name == "W_h" and all(_but_for_factors(case) for case in cases):
+            continue
         if not all(s.probe.near(got, sum(terms.values())) for s, _, got, terms in cases):
             where = f"on the way back to {what}"
             found += [f"{text} {where}" for text in _explained(name, cases)] or [
                 f"∂L/∂{'x' if name == 'W_x' else 'h0'} is not what the δ give through {name}"
             ]
     return found
+
+
+def _but_for_factors(case: Case) -> bool:
+    """Whether a GRU's direct path has another factor, or r ∘ h_{t−1} another gradient, only."""
+    s, delta, got, terms = case
+    if "z" not in s.values:
+        return False
+    direct = Equation("", got, s.d_h, np.zeros(len(s.values["z"])), sum(terms.values()))
+    if fitted(direct, slice(None), s) is not None:
+        return True
+    if s.gates != "rzc" or "u" in s.values:
+        return False
+    own = terms | {"c": to_product(s, delta) * s.values["r"]}
+    return s.probe.near(got, sum(own.values()))
+
+
+def to_product(s: Step, delta: Arrays) -> Array:
+    """Return what goes back to r ∘ h_{t−1} as the layer has it, from its δ of r."""
+    v = s.values
+    return delta["r"] / (v["h_prev"] * v["r"] * (1 - v["r"]))
+
+
+def _to_product(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
+    """Explain what goes back from the candidate to r ∘ h_{t−1}, where a GRU has this product."""
+    if steps[0].gates != "rzc" or "u" in steps[0].values:
+        return []
+    cases: list[Case] = []
+    columns: list[list[Column]] = []
+    for s, delta in zip(steps, deltas, strict=True):
+        W, d = s.blocks("W_h", s.params), delta["c"]
+        cases.append((s, delta, to_product(s, delta), {"c": d @ W["c"].T}))
+        own: list[Column] = [("the δ of c through its own weights", 1.0, d @ W["c"].T)]
+        own += [(f"the δ of c through the weights of {k}", 0.0, d @ W[k].T) for k in "rz"]
+        columns.append([*own, ("the δ of c through W_h not transposed", 0.0, d @ W["c"])])
+    return [f"{text} on the way back to r ∘ h_{{t−1}}" for text in _solved(cases, columns)]
 
 
 def _explained(name: str, cases: Sequence[Case]) -> list[str]:

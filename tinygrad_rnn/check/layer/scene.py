@@ -70,9 +70,11 @@ class Scene:
             hs.append(state[0])
         return [np.stack(hs), *state][: len(self.outcome.outputs)]
 
-    def gradient(self, cut: Cut | None = None, d: Any = None, **changes: Any) -> Gradients:
+    def gradient(
+        self, cut: Cut | None = None, d: Any = None, other_reset: bool = False, **changes: Any
+    ) -> Gradients:
         """Return the gradient with a cut, with other cotangents ``d``, or with changed states."""
-        surgeon = Surgeon(self.cell, cut, self.clean)
+        surgeon = Surgeon(self.cell, cut, self.clean, other_reset=other_reset)
         inputs = {k: np.asarray(v, float) for k, v in self.inputs.items()}
         _, pull = vjp(lambda v: self.outputs(v, surgeon, **changes), inputs)
         found: Gradients = pull([np.asarray(a, float) for a in d or self.cotangents()])[0]
