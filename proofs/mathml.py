@@ -20,7 +20,7 @@ UNSPACED = {c: c for c in "‖|⌈⌉⌊⌋/∂∞"}
 UNSPACED |= dict.fromkeys((r"\|", r"\Vert", r"\lVert", r"\rVert"), "‖")  # after \Big
 UNSPACED |= dict.fromkeys((r"\vert", r"\lvert", r"\rvert"), "|")
 PRIMES = ("′", "″", "‴")
-RELATIONS = ("≔", "⟹", "⟺", "⟸")  # converted as if they were names
+RELATIONS = ("≔", "⟹", "⟺", "⟸", "⪯", "⪰")  # converted as if they were names
 
 
 def html(text: str) -> str:
