@@ -41,7 +41,8 @@ class Chain:
     ----------
     log_norm : array (T, N)
         log ‖P_t‖, t = 1 … T, in the norm chosen; −∞ for a product that is exactly zero.
-    mantissa, exponent : array (N, S, S), array (N,) of int64
+    mantissa : array (N, S, S)
+    exponent : array (N,) of int64
         P_T = mantissa · 2^exponent; the norm of the mantissa is 0 or between 2^−200 and 2^200.
     product : (array (N, S, S), array (N,))
         (M, l) with P_T = M exp(l): the mantissa, and the exponent times log 2.

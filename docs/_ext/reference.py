@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 import tinygrad_rnn
@@ -46,6 +47,8 @@ class Public(SphinxDirective):
 
 def _as_plain_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
     """Keep the bars and underscores of formulas in docstrings: they are no markup of ours."""
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(": ", " – ", 1)  # what stands before is no type
     literal = False
     for i, line in enumerate(lines):
         if line.strip() == "Examples":
@@ -58,8 +61,16 @@ def _as_plain_text(app: Any, what: str, name: str, thing: Any, options: Any, lin
         literal = literal or line.endswith("::")
 
 
+def _shapes_are_no_names(app: Any, doctree: nodes.document) -> None:
+    """Keep the T of (T, N, D) from being taken for the property of that name."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        if len(link["reftarget"]) == 1:
+            link.replace_self(link.children)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Add the directive."""
     app.add_directive("public", Public)
     app.connect("autodoc-process-docstring", _as_plain_text, priority=400)  # before napoleon
+    app.connect("doctree-read", _shapes_are_no_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 from tinygrad_rnn.proofs import mathml
-from tinygrad_rnn.proofs.bibliography import WORKS, named
+from tinygrad_rnn.proofs.bibliography import WORKS, cite, named
 from tinygrad_rnn.proofs.catalogue import SYSTEMS, Theorem, load
 from tinygrad_rnn.proofs.formal.registry import FORMAL
 from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
@@ -99,6 +99,7 @@ def section(theorem: Theorem) -> nodes.section:
         parts += [_label("False without"), _list(need.dropped for need in theorem.necessity)]
     parts += [_label("Mistakes that it catches"), _list(m.name for m in theorem.sensitivity)]
     parts.append(nodes.paragraph("", "", *_sources(theorem), classes=["sources"]))
+    parts += _to_copy(theorem)
     return nodes.section("", *parts, ids=[theorem.id], names=[theorem.id], classes=["theorem"])
 
 
@@ -117,6 +118,32 @@ def _evidence(theorem: Theorem) -> Iterator[str]:
         yield f"proved in Coq: {names}{gap}"
 
 
+def _contents(theorems: Iterable[Theorem]) -> nodes.bullet_list:
+    rows = []
+    for theorem in theorems:
+        link = nodes.reference("", theorem.id, internal=True, refid=theorem.id, classes=["id"])
+        row = nodes.paragraph("", "", link, nodes.Text(" "), *inline(theorem.title))
+        rows.append(nodes.list_item("", row))
+    return nodes.bullet_list("", *rows, classes=["theorem-list"])
+
+
+def latex(theorem: Theorem) -> str:
+    """Return the statement as LaTeX's environment theorem."""
+    text = re.sub("`(.+?)`", r"\\texttt{\1}", theorem.statement)
+    return f"\\begin{{theorem}}[{theorem.id}]\\label{{{theorem.id}}}\n{text}\n\\end{{theorem}}\n"
+
+
+def _to_copy(theorem: Theorem) -> list[nodes.Node]:
+    """Return what goes onto a slide or into a paper."""
+    head = "<details><summary>for a slide or a paper: LaTeX, BibTeX</summary>"
+    texts = {"latex": latex(theorem), "bibtex": cite([theorem], "bibtex")}
+    return [
+        nodes.raw("", head, format="html"),
+        *(nodes.literal_block(text, text, language=name) for name, text in texts.items()),
+        nodes.raw("", "</details>", format="html"),
+    ]
+
+
 class Theorems(SphinxDirective):
     """``{theorems} bounds``: the theorems of a chapter."""
 
@@ -130,7 +157,7 @@ class Theorems(SphinxDirective):
         sections = [section(theorem) for theorem in chosen]
         for made in sections:
             self.state.document.note_explicit_target(made, made)
-        return list(sections)
+        return [_contents(chosen), *sections]
 
 
 class Literature(SphinxDirective):
