@@ -14,7 +14,8 @@ import numpy as np
 import tinygrad_rnn as tg
 from tinygrad_rnn.cells import Cell
 from tinygrad_rnn.experiments import digits
-from tinygrad_rnn.experiments.experiment import Experiment, Numbers, Setting, Table
+from tinygrad_rnn.experiments.experiment import Experiment, Numbers, Setting, Table, needed
+from tinygrad_rnn.experiments.sweep import sweep
 from tinygrad_rnn.functions import Array
 
 LAGS = (8, 32, 63)
@@ -27,20 +28,28 @@ def pairs(cell: Cell, model: Any, x: Array) -> Array:
     return mean
 
 
+def learn(cell: dict[str, Any]) -> dict[str, Any]:
+    """Train one network, and take the maps before and after."""
+    data, rng = digits.load(), np.random.default_rng(cell["seed"])
+    kind, epochs = cell["network"], cell["epochs"]
+    network, model = digits.network(kind, cell["H"], rng)
+    shown = data.x_test[:, : cell["shown"]]
+    before = pairs(network, model, shown)
+    loop, rate = range(epochs), digits.RATES[kind]
+    model, curve = digits.train(network, model, data, loop, epochs, rate, rng)
+    after = pairs(network, model, shown)
+    return {"network": kind, "accuracy": curve, "before": before, "after": after}
+
+
 def compute(setting: Setting) -> Numbers:
-    """Train each network, and take the maps before and after."""
+    """Train each network, in a process of its own."""
     H, epochs, shown = (16, 4, 1) if setting.quick else (digits.H, digits.EPOCHS, 2)
-    data = digits.load()
-    networks = []
-    for kind, rate in digits.RATES.items():
-        rng = np.random.default_rng(setting.seed)
-        cell, model = digits.network(kind, H, rng)
-        before = pairs(cell, model, data.x_test[:, :shown])
-        loop = setting.track(range(epochs), f"{kind}, epochs", epochs)
-        model, curve = digits.train(cell, model, data, loop, epochs, rate, rng)
-        after = pairs(cell, model, data.x_test[:, :shown])
-        networks.append({"network": kind, "accuracy": curve, "before": before, "after": after})
-    return {"H": H, "epochs": epochs, "networks": networks}
+    needed("sklearn", "experiments", "scikit-learn")  # finds out before the work
+    kinds = sorted(digits.RATES, reverse=True, key=lambda kind: kind == "LSTM")  # the longest first
+    size = {"H": H, "epochs": epochs, "shown": shown, "seed": setting.seed}
+    found = sweep(learn, [{"network": kind, **size} for kind in kinds], setting, "heatmap")
+    by_kind = {n["network"]: n for n in found}
+    return {"H": H, "epochs": epochs, "networks": [by_kind[kind] for kind in digits.RATES]}
 
 
 def at_lag(pairs: Any, lag: int) -> float:
@@ -75,4 +84,4 @@ def draw(numbers: Numbers, figure: Any) -> None:
     figure.colorbar(image, ax=panels, label=label, extend="both")
 
 
-EXPERIMENT = Experiment(compute, table, draw, size=(9.0, 6.2))
+EXPERIMENT = Experiment(compute, table, draw, size=(9.0, 6.2), sweeps=True)
