@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,15 @@ def test_a_scan_of_jax_is_consistent() -> None:
 
     report = tg.check_layer(jax_layer(rnn), tg.RNNCell(3, 4), budget="quick")
     assert report.verdict == "CONSISTENT", str(report)
+
+
+@pytest.mark.parametrize(("adapter", "library"), [(torch_layer, "torch"), (jax_layer, "jax")])
+def test_the_example_of_an_adapter(adapter: Any, library: str) -> None:
+    """The block of the docstring runs, and what it asserts holds."""
+    pytest.importorskip(library)
+    block = inspect.getdoc(adapter).partition("::\n")[2]  # type: ignore[union-attr]
+    assert "CONSISTENT" in block
+    exec(textwrap.dedent(block), {})
 
 
 def test_without_a_library_it_says_how_to_get_it(monkeypatch: Any) -> None:

@@ -32,13 +32,14 @@ def torch_layer(module: Any) -> TorchLayer:
 
     Examples
     --------
-    The layout of a module comes with the layer:
+    The layout of a module comes with the layer::
 
-    >>> import tinygrad_rnn as tg
-    >>> import torch  # doctest: +SKIP
-    >>> layer = tg.check.torch_layer(torch.nn.LSTM(3, 4))  # doctest: +SKIP
-    >>> tg.check_layer(layer, tg.LSTMCell(3, 4), map=layer.map).verdict  # doctest: +SKIP
-    'CONSISTENT'
+        import torch
+        import tinygrad_rnn as tg
+
+        layer = tg.check.torch_layer(torch.nn.LSTM(3, 4))
+        report = tg.check_layer(layer, tg.LSTMCell(3, 4), map=layer.map)
+        assert report.verdict == "CONSISTENT"
     """
     return TorchLayer(_installed("torch", "torch_layer"), module)
 
@@ -119,10 +120,21 @@ def jax_layer(f: Callable[..., Any]) -> JaxLayer:
 
     Examples
     --------
-    >>> import tinygrad_rnn as tg
-    >>> layer = tg.check.jax_layer(my_scan)  # doctest: +SKIP
-    >>> tg.check_layer(layer, tg.RNNCell(3, 4)).verdict  # doctest: +SKIP
-    'CONSISTENT'
+    A scan::
+
+        import jax
+        import tinygrad_rnn as tg
+
+        def rnn(p, x, h):
+            def step(h, x_t):
+                h = jax.numpy.tanh(x_t @ p["W_x"] + h @ p["W_h"] + p["b"])
+                return h, h
+
+            h_T, hs = jax.lax.scan(step, h, x)
+            return hs, h_T
+
+        layer = tg.check.jax_layer(rnn)
+        assert tg.check_layer(layer, tg.RNNCell(3, 4)).verdict == "CONSISTENT"
     """
     return JaxLayer(_installed("jax", "jax_layer"), f)
 
@@ -178,10 +190,18 @@ def layer_tests(
 
     Examples
     --------
-    In a test file:
+    In a test file, the last line makes all the tests of a layer:
 
     >>> import tinygrad_rnn as tg
-    >>> test_my_lstm = tg.check.layer_tests(MyLSTM, tg.LSTMCell(3, 4))  # doctest: +SKIP
+    >>> class MyRNN:
+    ...     def forward(self, params, x, h):
+    ...         cell = tg.RNNCell(*params["W_x"].shape)
+    ...         return tg.unroll(cell, params, x, (h,)).outputs, (cell, params, x, h)
+    ...     def backward(self, d_hs, cache):
+    ...         cell, params, x, h = cache
+    ...         g = tg.bptt(cell, params, x, d_hs, (h,))
+    ...         return {**g, "h0": g.pop("state")[0]}
+    >>> test_my_rnn = tg.check.layer_tests(MyRNN(), tg.RNNCell(3, 4))
     """
     pytest = _installed("pytest", "layer_tests")
     c, _, trials = pose(layer, cell, params, map, rng, budget)

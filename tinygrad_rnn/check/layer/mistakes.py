@@ -19,9 +19,9 @@ from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.autodiff.tensor import raw
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.check.layer.anatomy import Surgeon
-from tinygrad_rnn.check.layer.conditions import shortest
+from tinygrad_rnn.check.layer.conditions import OTHERS, shortest
 from tinygrad_rnn.check.layer.outcome import Conformance
-from tinygrad_rnn.check.layer.parts import laws
+from tinygrad_rnn.check.layer.parts import SWEEP, laws
 from tinygrad_rnn.check.layer.reading import readings
 from tinygrad_rnn.check.layer.scene import Candidate, Gradients, Scene
 from tinygrad_rnn.check.layer.steps import on_factors, on_paths, on_slopes
@@ -39,8 +39,11 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     if least + MORE_STEPS < witness.T:  # few steps are enough to see what happens at the first
         fewer = replace(witness, T=least + MORE_STEPS, step=None)
         witness = fewer if c.run(fewer).wrong else witness
-    outcomes = [c.run(witness), c.run(replace(witness, seed=witness.seed + 1))]
-    if any(o.reference is None or not o.wrong or "outputs" in o.wrong for o in outcomes):
+    others = (replace(witness, seed=witness.seed + k) for k in range(1, 1 + OTHERS))
+    outcomes = [c.run(witness), *[o for o in map(c.run, others) if o.wrong][:1]]
+    if len(outcomes) < 2 or any(
+        o.reference is None or not o.wrong or "outputs" in o.wrong for o in outcomes
+    ):
         return []
     no_arrays = [f"∂L/∂{n}: {w.reason}" for n, w in outcomes[0].wrong.items() if not w.index]
     if no_arrays:
@@ -53,7 +56,10 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     same_shape = all(s.got[culprits[0]].shape == s.true[culprits[0]].shape for s in scenes)
     if len(culprits) == 1 and same_shape and (remark := _single_entry(scenes, culprits[0])):
         return remark
-    return laws(c, witness) or readings(c, witness)
+    found = laws(c, witness)
+    if not found or found[0].startswith(SWEEP):  # one step may be wrong besides
+        found += readings(c, witness)
+    return found
 
 
 def _single_entry(scenes: list[Scene], culprit: str) -> list[str]:

@@ -19,6 +19,8 @@ from tinygrad_rnn.check.layer.subject import Refusal
 from tinygrad_rnn.check.layer.trials import Trial
 from tinygrad_rnn.functions import Array
 
+SWEEP = "the sweep over time:"
+
 
 def laws(c: Conformance, witness: Trial) -> list[str]:
     """Return which laws of a gradient the layer breaks, each on two inputs."""
@@ -150,7 +152,7 @@ def _by_step(probe: Probe) -> list[str]:
         return []
     right = T > 1
     found = [
-        f"the sweep over time: {'each step alone is right, but ' if right else ''}"
+        f"{SWEEP} {'each step alone is right, but ' if right else ''}"
         f"for T = {trial.T} {differing} is not what the layer's own single steps give together"
     ]
     return found + (_carries(probe) if right and T == 2 and "∂L/∂x" in differing else [])
