@@ -8,8 +8,10 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
+from typer.testing import CliRunner
 
 import tinygrad_rnn
+from tinygrad_rnn.cli import app
 
 
 def names(home: str) -> list[str]:
@@ -45,7 +47,22 @@ class Public(SphinxDirective):
         return self.parse_text_to_nodes(f"```{{eval-rst}}\n{text}\n```\n")
 
 
-def _as_plain_text(app: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
+class Help(SphinxDirective):
+    """``{help} verify``: what a command says with --help."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Ask it."""
+        environment = {"COLUMNS": "84", "NO_COLOR": "1"}
+        asked = CliRunner().invoke(app, [self.arguments[0], "--help"], env=environment)
+        if asked.exit_code:
+            raise self.error(asked.output)
+        text = asked.output.replace("Usage: root", "Usage: tinygrad-rnn").strip()
+        return [nodes.literal_block(text, text, language="text")]
+
+
+def _as_plain_text(sphinx: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
     """Keep the bars and underscores of formulas in docstrings: they are no markup of ours."""
     if what == "property" and lines:
         lines[0] = lines[0].replace(": ", " – ", 1)  # what stands before is no type
@@ -61,16 +78,17 @@ def _as_plain_text(app: Any, what: str, name: str, thing: Any, options: Any, lin
         literal = literal or line.endswith("::")
 
 
-def _shapes_are_no_names(app: Any, doctree: nodes.document) -> None:
+def _shapes_are_no_names(sphinx: Any, doctree: nodes.document) -> None:
     """Keep the T of (T, N, D) from being taken for the property of that name."""
     for link in list(doctree.findall(addnodes.pending_xref)):
         if len(link["reftarget"]) == 1:
             link.replace_self(link.children)
 
 
-def setup(app: Any) -> dict[str, bool]:
-    """Add the directive."""
-    app.add_directive("public", Public)
-    app.connect("autodoc-process-docstring", _as_plain_text, priority=400)  # before napoleon
-    app.connect("doctree-read", _shapes_are_no_names)
+def setup(sphinx: Any) -> dict[str, bool]:
+    """Add the directives, and what makes docstrings read well."""
+    sphinx.add_directive("public", Public)
+    sphinx.add_directive("help", Help)
+    sphinx.connect("autodoc-process-docstring", _as_plain_text, priority=400)  # before napoleon
+    sphinx.connect("doctree-read", _shapes_are_no_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,12 +15,14 @@ from sphinx.util.nodes import make_refnode
 from tinygrad_rnn.proofs import mathml
 from tinygrad_rnn.proofs.bibliography import WORKS, cite, named
 from tinygrad_rnn.proofs.catalogue import SYSTEMS, Theorem, load
+from tinygrad_rnn.proofs.examples import EXAMPLES, Example
 from tinygrad_rnn.proofs.formal.registry import FORMAL
 from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
 
 THEOREMS = load()
 PLACES = {id: f"theory/{theorem.chapter}" for id, theorem in THEOREMS.items()}
 PLACES |= dict.fromkeys([*CLAIMS, *TRAPS], "errata")
+PLACES |= dict.fromkeys(EXAMPLES, "theory/examples")
 ID = re.compile(r"(?<![\w-])([A-Z]\d?-\d+)(?![\w-])")
 ANCHOR = re.compile(r'<a id="(.+?)">')
 TAGS = {"sub": nodes.subscript, "sup": nodes.superscript, "code": nodes.literal}
@@ -72,7 +74,7 @@ def _label(text: str) -> nodes.rubric:
     return nodes.rubric("", text)
 
 
-def _sources(theorem: Theorem) -> Iterator[nodes.Node]:
+def _sources(theorem: Theorem | Example) -> Iterator[nodes.Node]:
     yield nodes.Text("Sources: ")
     for i, source in enumerate(theorem.sources):
         yield nodes.Text(", " if i else "")
@@ -92,7 +94,7 @@ def section(theorem: Theorem) -> nodes.section:
         _list(theorem.hypotheses),
         _label("Proof"),
         proof,
-        _label("Evidence"),
+        _label("Evidence that verify gathers"),
         _list(_evidence(theorem)),
     ]
     if theorem.necessity:
@@ -115,7 +117,7 @@ def _evidence(theorem: Theorem) -> Iterator[str]:
     if formal := FORMAL.get(theorem.id):
         names = ", ".join(f"`{name}`" for name in formal.theorems)
         gap = f"; left out: {formal.gap}" if formal.gap else ""
-        yield f"proved in Coq: {names}{gap}"
+        yield f"proved in Coq{', in part' if gap else ''}: {names}{gap}"
 
 
 def _contents(theorems: Iterable[Theorem]) -> nodes.bullet_list:
@@ -158,6 +160,27 @@ class Theorems(SphinxDirective):
         for made in sections:
             self.state.document.note_explicit_target(made, made)
         return [_contents(chosen), *sections]
+
+
+class Examples(SphinxDirective):
+    """``{examples}``: the worked examples of the notes, computed."""
+
+    def run(self) -> list[nodes.Node]:
+        """Compute them, and build their sections."""
+        sections = []
+        for compute in EXAMPLES.values():
+            found = compute()
+            parts: list[nodes.Node] = [
+                nodes.title("", "", nodes.Text(f"{found.id} "), *inline(found.title)),
+                _index(found.id),
+                nodes.paragraph("", "", *inline(f"{found.verdict.capitalize()}. {found.detail}")),
+                nodes.paragraph("", f"Computed by: {'; '.join(found.roads)}."),
+                nodes.paragraph("", "", *_sources(found), classes=["sources"]),
+            ]
+            made = nodes.section("", *parts, ids=[found.id], names=[found.id], classes=["theorem"])
+            self.state.document.note_explicit_target(made, made)
+            sections.append(made)
+        return list(sections)
 
 
 class Literature(SphinxDirective):
@@ -241,6 +264,7 @@ class LinkIds(SphinxPostTransform):
 def setup(app: Any) -> dict[str, bool]:
     """Add the directives and the links."""
     app.add_directive("theorems", Theorems)
+    app.add_directive("examples", Examples)
     app.add_directive("literature", Literature)
     app.add_post_transform(LinkIds)
     app.add_transform(KnowAnchors)
