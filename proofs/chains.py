@@ -17,7 +17,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import scalars
 
 from .catalogue import Comparison, at_most, equal
-from .norms import principal_minors
+from .norms import frobenius_squared, principal_minors
 from .unrolled import product
 
 Array = Any
@@ -68,9 +68,14 @@ def library_bounds(
     s ≤ σ_min(P) iff no principal minor of PᵀP − s²I is negative; ‖P‖₂ ≤ s iff none of s²I − PᵀP is.
     """
     chain, J = chain_of(cell, params, x, state)
+    frobenius, _ = chain_of(cell, params, x, state, "fro")
     for n in range(J.shape[1]):
         P = product(J[:, n])
         for name in which:
+            below, above = exp_within(getattr(frobenius, name)[-1, n])
+            size = frobenius_squared(P)
+            sides = (below * below, size) if name == "lower" else (size, above * above)
+            yield at_most(f"e^{name} bounds ‖P‖_F, by the library", *sides)
             below, above = exp_within(getattr(chain, name)[-1, n])
             sign, s = (-1, above) if name == "lower" else (1, below)
             gap = sign * (s * s * np.eye(len(P), dtype=int) - P.T @ P)

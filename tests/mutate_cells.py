@@ -57,6 +57,7 @@ EQUIVALENT: dict[str, str] = {
         "a margin for rounding errors, a unit more or less"
     ),
     r": # - # \* U  →  #  in": "a margin for rounding errors, left out",
+    r"strict=True  →  strict=False": "a check of lengths that are equal",
     r"\.jacobians: .* in  B =": "the size of a block",
     r"_windows: .* in  most =": "the size of a batch",
 }
