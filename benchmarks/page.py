@@ -1,0 +1,108 @@
+"""The page on speed, from what the benchmarks measured.
+
+``python -m benchmarks.page sequence.json … chain.json … > docs/speed.md``: the files that
+``python -m benchmarks.sequence --json FILE`` and ``python -m benchmarks.chain --json FILE`` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+HEAD = """# How fast
+
+Ratios of times, ours over another's, in one interleaved run on one machine: the smaller the better.
+Absolute times differ from machine to machine; run it on yours:
+
+```sh
+pip install -e '.[bench]'
+python -m benchmarks.sequence --threads 1
+python -m benchmarks.chain --threads 1
+```
+
+This page is made of such runs by `python -m benchmarks.page`.
+"""
+SEQUENCE = """## A sequence, forward and backward
+
+All gradients of a layer over T steps, N sequences, D inputs, H units, against `torch.nn.RNN`, `GRU`
+and `LSTM` (eager) and `jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix
+products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothing left to gain.
+"""
+CHAIN = """## A product of Jacobians
+
+`jacobian_chain` of a tanh RNN in float64: ∂h_T/∂h_0 and the norm of every prefix. JAX is
+`jax.jit(jax.jacfwd(scan))`, which gives the product alone, and the same with the norms; PyTorch is
+`torch.autograd.functional.jacobian`.
+"""
+
+
+def ratio(row: Row, *others: str) -> str:
+    """Ours over the fastest of the others; nothing where none was measured."""
+    times = [row[f"{name}_ms"] for name in others if row.get(f"{name}_ms")]
+    return f"{row['ours_ms'] / min(times):.2f}" if times else "–"
+
+
+def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + " --- |" * len(head)
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield ""
+
+
+def sequences(rows: list[Row]) -> Iterator[str]:
+    head = ["T, N, D, H", "/ PyTorch", "/ JAX", "/ faster", "/ floor"]
+    for threads in sorted({row["threads"] for row in rows}):
+        own = [row for row in rows if row["threads"] == threads]
+        faster = [float(ratio(row, "torch", "jax")) for row in own]
+        yield f"### {threads} thread{'s' if threads > 1 else ''}\n"
+        yield (
+            f"At most {max(faster):.2f} of the faster of the two, geometric mean "
+            f"{statistics.geometric_mean(faster):.2f}.\n"
+        )
+        for cell, dtype in dict.fromkeys((row["cell"], row["dtype"]) for row in own):
+            yield f"{cell.upper()}, {dtype}:\n"
+            yield from table(
+                head,
+                [
+                    [
+                        ", ".join(map(str, row["shape"])),
+                        *(ratio(row, *n) for n in (["torch"], ["jax"], ["torch", "jax"])),
+                        ratio(row, "floor"),
+                    ]
+                    for row in own
+                    if (row["cell"], row["dtype"]) == (cell, dtype)
+                ],
+            )
+
+
+def chains(rows: list[Row]) -> Iterator[str]:
+    head = ["T, H", "threads", "/ JAX", "/ JAX with norms", "/ PyTorch", "/ floor"]
+    others = ("jax", "jax_norms", "torch", "floor")
+    yield from table(
+        head,
+        [
+            [
+                ", ".join(map(str, row["shape"])),
+                str(row["threads"]),
+                *(f"{row['ours_ms'] / row[f'{name}_ms']:.2g}" for name in others),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def main() -> None:
+    rows = [row for name in sys.argv[1:] for row in json.loads(Path(name).read_text())]
+    print(HEAD)
+    print(SEQUENCE, *sequences([row for row in rows if "cell" in row]), sep="\n")
+    print(CHAIN, *chains([row for row in rows if "cell" not in row]), sep="\n", end="")
+
+
+if __name__ == "__main__":
+    main()
