@@ -23,7 +23,8 @@ THEOREMS = load()
 PLACES = {id: f"theory/{theorem.chapter}" for id, theorem in THEOREMS.items()}
 PLACES |= dict.fromkeys([*CLAIMS, *TRAPS], "errata")
 PLACES |= dict.fromkeys(EXAMPLES, "theory/examples")
-ID = re.compile(r"(?<![\w-])([A-Z]\d?-\d+)(?![\w-])")
+MENTION = re.compile("(" + "|".join(map(re.escape, WORKS)) + r"|(?<![\w-])[A-Z]\d?-\d+(?![\w-]))")
+UNLINKED = (nodes.reference, nodes.literal_block, nodes.title, nodes.math, nodes.raw)
 ANCHOR = re.compile(r'<a id="(.+?)">')
 TAGS = {"sub": nodes.subscript, "sup": nodes.superscript, "code": nodes.literal}
 
@@ -228,28 +229,24 @@ class LinkIds(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         """Replace the texts that mention ids."""
-        skipped = (nodes.reference, nodes.literal_block, nodes.title, nodes.math, nodes.raw)
         for text in list(self.document.findall(nodes.Text)):
-            above, inside = text.parent, []
-            while above is not None:
-                inside.append(above)
-                above = above.parent
-            code = any(isinstance(node, nodes.literal) for node in inside)
-            whole = text.astext() in PLACES
-            if not any(isinstance(node, skipped) for node in inside) and (whole or not code):
+            if MENTION.search(text) and not self._is_kept(text):
                 text.parent.replace(text, list(self._linked(text.astext())))
 
+    def _is_kept(self, text: nodes.Text) -> bool:
+        """Whether a text is a link already, a title, or code that is more than an id."""
+        node, kept = text.parent, False
+        while node is not None and not kept:
+            code = isinstance(node, nodes.literal) and text.astext() not in PLACES
+            kept = code or isinstance(node, UNLINKED)
+            node = node.parent
+        return kept
+
     def _linked(self, text: str) -> Iterator[nodes.Node]:
-        for piece in ID.split(text):
+        for piece in MENTION.split(text):
             if piece in PLACES:
                 yield self._reference(piece, PLACES[piece], piece)
-            else:
-                yield from self._cited(piece)
-
-    def _cited(self, text: str) -> Iterator[nodes.Node]:
-        names = "|".join(re.escape(name) for name in WORKS)
-        for piece in re.split(f"({names})", text):
-            if piece in WORKS:
+            elif piece in WORKS:
                 yield self._reference(piece, "theory/literature", WORKS[piece].key)
             elif piece:
                 yield nodes.Text(piece)
