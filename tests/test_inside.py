@@ -95,6 +95,28 @@ def test_a_seed_and_names():
     assert "∂v1/∂L" in str(named)
 
 
+def test_expressions_read_as_they_were_written():
+    w, c = tg.Tensor(np.ones((3, 2))), np.ones((3, 2))
+    for made, written in (
+        (w[1:, 0], "w[1:, 0]"),
+        (w[::-1], "w[::-1]"),
+        (w[..., 1], "w[..., 1]"),
+        (w[np.array([0, 2])], "w[[0, 2]]"),
+        (w.T, "np.transpose(w)"),
+        (np.sum(w, axis=0), "np.sum(w, axis=0)"),
+        (c @ w.T, "c @ v1"),
+        (2 - w, "2 - w"),
+        (w + np.ones((3, 2)), "w + constant(3, 2)"),
+    ):
+        assert tg.explain(made, np.ones(made.shape), w=w, c=c).expressions["L"] == written
+
+
+def test_numbers_are_not_taken_for_each_other():
+    x = 2.0
+    w = tg.Tensor(1.0)
+    assert tg.explain(w * x + 2.0, w=w, x=x).expressions["L"] == "v1 + 2.0"
+
+
 @pytest.mark.parametrize("see", [tg.explain, tg.draw])
 def test_what_is_no_tensor_is_refused(see):
     with pytest.raises(TypeError, match=r"needs a Tensor.*got float.*tg.Tensor\(2.0\)"):

@@ -22,7 +22,8 @@ class Names:
 
     def __init__(self, output: Tensor, given: Mapping[str, Any]) -> None:
         self.nodes = ancestors([output])
-        self.arrays = {id(v): n for n, v in given.items() if not isinstance(v, Tensor)}
+        # Only arrays: Python shares small numbers among all who use them.
+        self.arrays = {id(v): n for n, v in given.items() if isinstance(v, np.ndarray)}
         named = {v._serial: n for n, v in given.items() if isinstance(v, Tensor)}
         free_leaf, free_node = _fresh("x", given), _fresh("v", given)
         self.of: dict[int, str] = {}
@@ -49,7 +50,7 @@ class Names:
         if rule.name in INFIX:
             return f" {INFIX[rule.name]} ".join(arguments)
         if rule.name == "getitem":
-            return f"{arguments[0]}[{arguments[1].strip('()')}]"
+            return f"{arguments[0]}[{_index(values[1])}]"
         options = [f"{k}={v}" for k, v in keywords.items() if v is not None and v is not False]
         return f"{rule.name}({', '.join([*arguments, *options])})"
 
@@ -68,6 +69,18 @@ def _fresh(letter: str, taken: Mapping[str, Any]) -> Iterator[str]:
         count += 1
         if f"{letter}{count}" not in taken:
             yield f"{letter}{count}"
+
+
+def _index(index: Any) -> str:
+    """Return an index as it is written: ``1:, 0``."""
+    if isinstance(index, tuple):
+        return ", ".join(map(_index, index))
+    if isinstance(index, slice):
+        ends = ["" if end is None else str(end) for end in (index.start, index.stop)]
+        return ":".join(ends if index.step is None else [*ends, str(index.step)])
+    if index is Ellipsis:
+        return "..."
+    return number(index) if isinstance(index, np.ndarray) else str(index)
 
 
 def number(value: Any) -> str:
