@@ -260,11 +260,12 @@ def experiment(
         raise typer.BadParameter(str(error)) from None
     chosen = experiments.load(name)
     result = chosen.table(numbers)
-    table = Table(box=box.SIMPLE_HEAD, title=numbers["about"])
+    table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(result.columns):
         table.add_column(column, justify="right" if i else "left")
     for row in result.texts():
         table.add_row(*row)
+    console.print(f"{name}: {numbers['about']}", highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     for line in chosen.words(numbers):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

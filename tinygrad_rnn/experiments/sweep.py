@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -85,7 +86,7 @@ def _on_processes(function: Function, cells: list[Cell]) -> Iterator[tuple[int, 
         return
     # A process of its own start, not a fork: other threads may be under way here.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         futures = {pool.submit(function, cell): i for i, cell in enumerate(cells)}
         try:
             for future in as_completed(futures):
@@ -94,9 +95,10 @@ def _on_processes(function: Function, cells: list[Cell]) -> Iterator[tuple[int, 
             pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
-    """Leave the other cores to the other processes."""
+def _begin() -> None:
+    """Leave the other cores to the other processes, and Ctrl-C to the one that has started them."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_cluster(function: Function, cells: list[Cell], scheduler: str) -> Iterator[tuple[int, Any]]:
