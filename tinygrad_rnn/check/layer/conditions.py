@@ -24,6 +24,7 @@ PROTOCOL = {
     "twice": "when backward is called twice on one cache",
     "after": "after a call with other weights",
     "between": "when another forward call comes before backward",
+    "between longer": "when a forward call on longer sequences comes before backward",
 }
 
 
@@ -40,6 +41,11 @@ def _found(c: Conformance, base: Trial, failed: Sequence[Outcome]) -> tuple[list
     if c.fails(base):
         return _necessary(c, base), base
     witness = min((o.trial for o in failed), key=lambda trial: _distance(base, trial))
+    for name in base.cotangents:  # one that is None may be enough
+        rest = replace(witness, cotangents=tuple(n for n in base.cotangents if n != name))
+        if name not in witness.cotangents and c.fails(rest):
+            witness = rest
+            break
     found = []
     for name in Trial.__dataclass_fields__:
         usual, there = getattr(base, name), getattr(witness, name)
@@ -88,7 +94,7 @@ def _unusual(name: str, usual: object, there: object) -> str:
             size = "large" if isinstance(there, float) and there > 1 else "small"
             return f"only for {size} cotangents"
         case "cotangents":
-            return f"only where the cotangents of {_others(there)} are None"
+            return f"only where {_others(there)} None"
         case "step":
             return f"only for a cotangent on hs at step {there} alone"
         case _:
@@ -97,7 +103,9 @@ def _unusual(name: str, usual: object, there: object) -> str:
 
 def _others(there: object) -> str:
     named = there if isinstance(there, tuple) else ()
-    return " and ".join(n for n in ("hs", "h_T", "c_T") if n not in named)
+    missing = [n for n in Trial.cotangents if n not in named]
+    many = "s" if len(missing) > 1 else ""
+    return f"the cotangent{many} of {' and '.join(missing)} {'are' if many else 'is'}"
 
 
 def _ever(c: Conformance, trial: Trial) -> bool:

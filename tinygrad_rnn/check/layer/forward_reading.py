@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_rnn.autodiff import vjp
+from tinygrad_rnn.cells.cell import split
 from tinygrad_rnn.check.layer.anatomy import Surgeon
 from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
 from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome, specification
@@ -49,6 +50,11 @@ def _values(c: Conformance, o: Outcome) -> Arrays:
     surgeon.step(c.map.canonical(cell, own), o.inputs["x"][0], state)
     width = o.outputs[0][0].shape
     values = {n: v.ravel() for n, v in surgeon.names[0].items() if v.shape == width}
+    if "c" in values and "a_c" in values:  # a GRU: what its candidate sees of x, and of h
+        U = split(c.map.canonical(cell, own)["W_h"], 2 + ("r" in values))[-1]
+        e = surgeon.names[0]
+        of_h = e["r"] * e["u"] if "u" in e else e.get("r ∘ h_prev", e["h_prev"]) @ U
+        values |= {"of h": of_h.ravel(), "of x": values["a_c"] - of_h.ravel()}
     return {n: np.asarray(v, float) for n, v in values.items()}
 
 
@@ -65,6 +71,9 @@ def _parts(o: Outcome, v: Arrays) -> Iterator[tuple[str, Array, Array]]:
         kept, new = (1 - v["z"]) * v["h_prev"], v["z"] * v["c"]
         yield "the term (1 − z) h_{t−1} of h_t", h - new, kept
         yield "the term z c of h_t", h - kept, new
+        a = np.arctanh((h - kept) / v["z"])
+        yield "what the candidate sees of x", a - v["of h"], v["of x"]
+        yield "what the candidate sees of h_{t−1}", a - v["of x"], v["of h"]
     else:
         yield "h_t", h, v["h"]
 

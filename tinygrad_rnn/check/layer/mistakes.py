@@ -110,6 +110,18 @@ def _on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
     yield f"{names} is divided by T N", times(lambda s: 1 / (s.T * s.N))
     for ratio in (2.0, 0.5, 3.0, 4.0):
         yield f"{names} is {ratio:g} times what it must be", times(lambda s, r=ratio: r)  # type: ignore[misc]
+    first = culprits[0]
+    if scene.got[first].shape == scene.true[first].shape and np.any(scene.true[first]):
+        ratio = np.vdot(scene.got[first], scene.true[first]) / np.vdot(
+            scene.true[first], scene.true[first]
+        )
+        yield f"{names} is {ratio:.9g} times what it must be", times(lambda s: float(ratio))
+    for other in scene.true:
+        if len(culprits) == 1 and other != first and other.endswith("0") == first.endswith("0"):
+            yield (
+                f"∂L/∂{first} is ∂L/∂{other}",
+                lambda s, m=other: s.true | {first: s.true[m]},  # type: ignore[misc]
+            )
     if "x" in culprits and len(culprits) == 1:
         for shift in (1, -1):
             yield (

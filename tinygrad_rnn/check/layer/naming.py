@@ -73,10 +73,11 @@ def ratio_named(
         for f, v in zip(each, before, strict=False):
             f |= {f"{n} of the step before": w for n, w in factors(v).items()}
         table = {n: np.concatenate([f[n] for f in each]) for n in each[0]}
-        off = float(np.max(np.abs(rho - 1)))
-        if off <= ROUGH:
-            return f"is right but for {off:.1g} of it: rounded, or approximated"
-        return _monomial(rho, table, near) if table else ""
+        if np.max(np.abs(rho - 1)) <= ROUGH:
+            return "is right but for rounding: a lower precision, or an approximation"
+        if not table:
+            return ""
+        return _monomial(rho, table, near) or _term(a - b, table, near)
 
 
 def _monomial(rho: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
@@ -104,6 +105,23 @@ def _monomial(rho: Array, table: Arrays, near: Callable[[Array, Array], bool]) -
                     text = _said(sign, [names[m] for m in up], [names[m] for m in down])
                     best = len(up) + len(down), text
     return best[1] if best else ""
+
+
+def _term(d: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
+    """Write a difference as a constant, or as plus or minus a product of at most three factors."""
+    if near(d, np.full_like(d, d[0])):
+        return f"has {d[0]:.9g} added to it"
+    for size in (1, 2, 3):
+        for names in combinations_with_replacement(table, size):
+            product = np.prod([table[n][0] for n in names])
+            if abs(abs(product) - abs(d[0])) > SLACK * abs(d[0]):
+                continue
+            whole = np.prod([table[n] for n in names], axis=0)
+            if near(whole, d):
+                return f"has the term {' '.join(names)} too much"
+            if near(whole, -d):
+                return f"misses the term {' '.join(names)}"
+    return ""
 
 
 def _said(sign: int, up: list[str], down: list[str]) -> str:

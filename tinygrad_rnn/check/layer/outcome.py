@@ -128,7 +128,7 @@ class Conformance:
             complaint = self._misshapen(trial, outputs)
             if complaint:
                 return Outcome(trial, {"outputs": Wrong(complaint)}, tuple(changed))
-            if trial.protocol == "between":
+            if trial.protocol.startswith("between"):
                 self._other_call(subject, trial, backward=False)
             drawn = draw_cotangents(trial, outputs)
             if all(c is None for c in drawn):  # the layer does not return those outputs
@@ -161,7 +161,8 @@ class Conformance:
         return Outcome(trial, wrong, side_effects, "", inputs, got, outputs, drawn, reference)
 
     def _other_call(self, subject: Subject, trial: Trial, backward: bool) -> None:
-        other = replace(trial, seed=trial.seed + 100)
+        longer = 2 if trial.protocol.endswith("longer") else 0
+        other = replace(trial, seed=trial.seed + 100, T=trial.T + longer)
         inputs = draw(self.cell, self.map, other, None)
         outputs, form, cache = subject.forward(inputs, draw_lengths(other))
         if backward:

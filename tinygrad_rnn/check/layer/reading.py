@@ -110,7 +110,8 @@ def _about(
             found.append(f"{text or 'has a wrong factor'}{where}")
         if rows == whole:
             break
-    return found
+    texts = {text.partition(" in what comes from ")[0] for text in found}
+    return [*texts] if len(found) == 2 and len(texts) == 1 else found
 
 
 def _by_sign(

@@ -14,7 +14,7 @@ from tinygrad_rnn.functions import Array
 
 GAIN = {"contractive": 0.3, "critical": 1.0, "expanding": 2.5}
 SHIFT = {"saturated": 20.0, "logits of ±200": 200.0, "logits of ±800": 800.0}
-PROTOCOLS = ("once", "twice", "after", "between")
+PROTOCOLS = ("once", "twice", "after", "between", "between longer")
 BUDGETS = ("quick", "default", "deep")
 
 
@@ -25,7 +25,8 @@ class Trial:
     ``cotangents`` says which outputs have one: hs, h_T, c_T; the others have None. ``step`` is the
     only step with a cotangent on hs, from 1; None for all. ``protocol``: backward is called once,
     or twice on one cache, or after another call with other weights on the same object, or with
-    another forward call between forward and backward. ``scale`` multiplies the cotangents.
+    another forward call between forward and backward, of as many steps or of more. ``scale``
+    multiplies the cotangents.
     """
 
     T: int = 6
