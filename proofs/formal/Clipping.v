@@ -209,6 +209,85 @@ Proof.
     + simpl pow. rewrite Rmult_1_r. assert (0 <= dot (S k) g u * dot (S k) g u) by nra. nra.
 Qed.
 
+Theorem vclip_idempotent theta x : 0 <= theta -> vclip theta (vclip theta x) = vclip theta x.
+Proof. intro H. apply vclip_identity. now apply vclip_bounded. Qed.
+
+Theorem vclip_nonexpansive n theta (g h : vec) : 0 <= theta ->
+  norm2 n (fun i => vclip theta (g i) - vclip theta (h i)) <= norm2 n (fun i => g i - h i).
+Proof.
+  intro H. apply (norm_mono n (norm2 n) (norm2_absolute n)). intros i _.
+  destruct (vclip_cases theta (g i) H) as [[? ->]|[[? ->]|[? ->]]],
+    (vclip_cases theta (h i) H) as [[? ->]|[[? ->]|[? ->]]];
+    unfold Rabs; repeat (destruct (Rcase_abs _)); lra.
+Qed.
+
+(** If anything is clipped, the descent is at least theta |g|: entry by entry,
+    |g| g_i c_i >= theta g_i^2. *)
+Theorem vclip_descent n theta (g : vec) : 0 <= theta ->
+  (exists i, (i < n)%nat /\ theta < Rabs (g i)) ->
+  theta * norm2 n g <= dot n g (fun i => vclip theta (g i)).
+Proof.
+  intros Ht [k [Hk Hg]].
+  assert (entry : forall i, (i < n)%nat -> Rabs (g i) <= norm2 n g).
+  { intros i Hi. rewrite <- (Rabs_pos_eq (norm2 n g)) by apply norm2_pos. apply Rsqr_le_abs_0.
+    unfold Rsqr. replace (norm2 n g * norm2 n g) with (norm2 n g ^ 2) by ring. rewrite norm2_sqr.
+    apply (sumR_term_le (fun i => g i * g i)); [intros; nra | exact Hi]. }
+  assert (Hn : theta < norm2 n g) by (eapply Rlt_le_trans; [exact Hg | now apply entry]).
+  apply Rmult_le_reg_l with (norm2 n g); [lra|].
+  replace (norm2 n g * (theta * norm2 n g)) with (theta * norm2 n g ^ 2) by ring.
+  rewrite norm2_sqr. unfold dot. rewrite !sumR_scal. apply sumR_le. intros i Hi.
+  specialize (entry i Hi). apply Rabs_le_between in entry. set (N := norm2 n g) in *.
+  destruct (vclip_cases theta (g i) Ht) as [[? ->]|[[? ->]|[? ->]]].
+  - assert (0 <= theta * (- g i * (N + g i))) by (repeat apply Rmult_le_pos; lra). lra.
+  - assert (0 <= (N - theta) * (g i * g i)) by (apply Rmult_le_pos; nra). lra.
+  - assert (0 <= theta * (g i * (N - g i))) by (repeat apply Rmult_le_pos; lra). lra.
+Qed.
+
+(** ... with equality where one entry is not zero, ... *)
+Theorem vclip_descent_attained n theta (g : vec) k : 0 <= theta -> (k < n)%nat ->
+  theta < Rabs (g k) -> (forall i, i <> k -> g i = 0) ->
+  dot n g (fun i => vclip theta (g i)) = theta * norm2 n g.
+Proof.
+  intros Ht Hk Hg H0.
+  assert (E : forall f, dot n g f = g k * f k).
+  { intro f. rewrite <- (sumR_pick (fun i => g i * f i) k n Hk). apply sumR_ext. intros i _.
+    destruct (Nat.eqb_spec i k) as [->|]; [reflexivity | rewrite H0 by assumption; ring]. }
+  unfold norm2. rewrite !E. fold (Rsqr (g k)). rewrite sqrt_Rsqr_abs.
+  destruct (vclip_cases theta (g k) Ht) as [[? ->]|[[? ->]|[? ->]]];
+    revert Hg; unfold Rabs; destruct (Rcase_abs (g k)); lra.
+Qed.
+
+(** ... and 1 / sqrt n is sharp: (G, theta, ..., theta) comes as near as theta / G is small. *)
+Definition spike (theta G : R) : vec := fun i => match i with O => G | _ => theta end.
+
+Theorem vclip_cosine_sharp m theta G : 0 < theta -> theta <= G ->
+  sqrt (INR (S m)) * dot (S m) (spike theta G) (fun i => vclip theta (spike theta G i))
+  <= (1 + INR m * theta / G)
+     * (norm2 (S m) (spike theta G) * norm2 (S m) (fun i => vclip theta (spike theta G i))).
+Proof.
+  intros Ht HG. set (g := spike theta G).
+  assert (C : forall i, vclip theta (g i) = theta).
+  { intro i. assert (theta <= g i) by (unfold g; destruct i; simpl; lra).
+    destruct (vclip_cases theta (g i) ltac:(lra)) as [[? ->]|[[? ->]|[? ->]]]; lra. }
+  assert (Sg : sumR g (S m) = G + INR m * theta).
+  { clear. induction m; [simpl; ring|]. cbn [sumR] in *. rewrite IHm, S_INR. simpl. ring. }
+  assert (D : dot (S m) g (fun i => vclip theta (g i)) = theta * (G + INR m * theta)).
+  { rewrite <- Sg, sumR_scal. apply sumR_ext. intros i _. rewrite C. ring. }
+  assert (Nc : norm2 (S m) (fun i => vclip theta (g i)) = sqrt (INR (S m)) * theta).
+  { unfold norm2, dot. rewrite (sumR_ext _ (fun _ => theta * theta)) by (intros; now rewrite C).
+    rewrite sumR_const, sqrt_mult_alt by apply pos_INR. rewrite sqrt_square by lra. reflexivity. }
+  assert (Ng : G <= norm2 (S m) g).
+  { unfold norm2. rewrite <- (sqrt_square G) at 1 by lra. apply sqrt_le_1_alt.
+    apply (sumR_term_le (fun i => g i * g i) (S m) 0); [intros; nra | lia]. }
+  rewrite D, Nc. pose proof (sqrt_pos (INR (S m))). pose proof (pos_INR m).
+  assert (0 <= 1 + INR m * theta / G).
+  { assert (0 <= INR m * theta / G); [|lra]. apply Rmult_le_pos; [nra|].
+    left. apply Rinv_0_lt_compat. lra. }
+  apply Rle_trans with ((1 + INR m * theta / G) * (G * (sqrt (INR (S m)) * theta))).
+  - right. field. lra.
+  - apply Rmult_le_compat_l; [assumption|]. apply Rmult_le_compat_r; [nra | exact Ng].
+Qed.
+
 (** ** K-4: the notes' one-sided rule, "if g > theta then theta" *)
 
 Definition one_sided (theta x : R) : R := if Rlt_dec theta x then theta else x.

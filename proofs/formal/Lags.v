@@ -1,9 +1,9 @@
 (** * Lags: what a cotangent becomes on its way back, and what it adds to the gradient.
 
-    Serves B-5, V-1, V-2, V-3. The term of step k in the gradient of a weight is the outer product
-    of an immediate input h_k (the state before the step, its input, or 1) and the row
-    (delta P) e_k that arrives there from the loss; its Frobenius norm decays with the lag, and so
-    does the tail that truncation drops. *)
+    Serves B-5, I-1, V-1, V-2, V-3, V-4. The term of step k in the gradient of a weight is the
+    outer product of an immediate input h_k (the state before the step, its input, or 1) and the
+    row (delta P) e_k that arrives there from the loss; its Frobenius norm decays with the lag, and
+    so does the tail that truncation drops. *)
 From Coq Require Import Reals Lra Lia Arith.
 From Coquelicot Require Import Coquelicot.
 From TG Require Import Toolbox Recurrence Norms.
@@ -165,4 +165,109 @@ Proof.
   rewrite Nat.sub_0_r in H. rewrite H. cbn [pow]. unfold Rdiv.
   apply Rmult_lt_compat_r; [apply Rinv_0_lt_compat; lra|].
   assert (0 < q ^ T) by now apply pow_lt. lra.
+Qed.
+
+(** ** Orthogonal weights: W_h = Q, with Q^T Q = 1, leaves all lengths to the slopes *)
+Section Orthogonal.
+Variables (n : nat) (Q : mat) (e : nat -> vec).
+Hypothesis Q_orthogonal : orthogonal n Q.
+
+Lemma vm_idm (u : vec) j : (j < n)%nat -> vm n u idm j = u j.
+Proof.
+  intro Hj. rewrite <- (sumR_pick u j n Hj). apply sumR_ext. intros i _. unfold idm.
+  destruct (i =? j)%nat; ring.
+Qed.
+
+Lemma row_step delta k :
+  norm2 n (vm n delta (J e Q k)) = norm2 n (fun a => e k a * delta a).
+Proof.
+  rewrite <- (orthogonal_step n Q (fun a => e k a * delta a) Q_orthogonal). unfold norm2. f_equal.
+  apply sumR_ext. intros b _.
+  replace (vm n delta (J e Q k) b) with (mv n Q (fun a => e k a * delta a) b); [reflexivity|].
+  unfold mv, vm, J. apply sumR_ext. intros; ring.
+Qed.
+
+(** I-1: of every row delta, P keeps at least the product of the least slopes, and at most that of
+    the greatest: these bound the least and the greatest singular value of P. *)
+Theorem orthogonal_lower lo i d : forall delta,
+  (forall k, 0 <= lo k) -> (forall k a, (a < n)%nat -> lo k <= Rabs (e k a)) ->
+  prodR (fun k => lo (i + k)%nat) d * norm2 n delta <= norm2 n (vm n delta (product n (J e Q) i d)).
+Proof.
+  induction d; intros delta H0 Hlo; cbn [product prodR].
+  - rewrite Rmult_1_l. right. apply (norm_ext n (norm2 n) (norm2_absolute n)).
+    intros j Hj. symmetry. now apply vm_idm.
+  - rewrite (norm_ext n (norm2 n) (norm2_absolute n) (vm n delta _)
+      (vm n (vm n delta (J e Q (i + d)%nat)) (product n (J e Q) i d)))
+      by (intros; symmetry; apply vm_mm).
+    eapply Rle_trans; [|now apply IHd]. rewrite row_step.
+    assert (Hp : 0 <= prodR (fun k => lo (i + k)%nat) d).
+    { clear -H0. induction d; simpl; [lra | now apply Rmult_le_pos]. }
+    rewrite (Rmult_comm (lo _)), Rmult_assoc. apply Rmult_le_compat_l; [exact Hp|].
+    apply Rle_trans with (norm2 n (fun a => lo (i + d)%nat * delta a)).
+    + unfold norm2. rewrite <- (sqrt_square (lo (i + d)%nat)) at 1 by apply H0.
+      rewrite <- sqrt_mult_alt by (apply Rmult_le_pos; apply H0). right. f_equal.
+      unfold dot. rewrite sumR_scal. apply sumR_ext. intros; ring.
+    + apply (norm_mono n (norm2 n) (norm2_absolute n)). intros a Ha. rewrite !Rabs_mult.
+      apply Rmult_le_compat_r; [apply Rabs_pos|]. rewrite Rabs_pos_eq by apply H0. now apply Hlo.
+Qed.
+
+Theorem orthogonal_upper hi i d : forall delta,
+  (forall k, 0 <= hi k) -> (forall k a, (a < n)%nat -> Rabs (e k a) <= hi k) ->
+  norm2 n (vm n delta (product n (J e Q) i d)) <= prodR (fun k => hi (i + k)%nat) d * norm2 n delta.
+Proof.
+  induction d; intros delta H0 Hhi; cbn [product prodR].
+  - rewrite Rmult_1_l. right. apply (norm_ext n (norm2 n) (norm2_absolute n)).
+    intros j Hj. now apply vm_idm.
+  - rewrite (norm_ext n (norm2 n) (norm2_absolute n) (vm n delta _)
+      (vm n (vm n delta (J e Q (i + d)%nat)) (product n (J e Q) i d)))
+      by (intros; symmetry; apply vm_mm).
+    eapply Rle_trans; [now apply IHd|]. rewrite row_step.
+    assert (Hp : 0 <= prodR (fun k => hi (i + k)%nat) d).
+    { clear -H0. induction d; simpl; [lra | now apply Rmult_le_pos]. }
+    rewrite (Rmult_comm (hi _)), Rmult_assoc. apply Rmult_le_compat_l; [exact Hp|].
+    apply (scaled_norm n (norm2 n) (norm2_absolute n)); auto.
+Qed.
+End Orthogonal.
+
+(** V-4: with W_h = q Q and linear units the terms have the norms |h| |delta| q^lag, ... *)
+Theorem scaled_orthogonal_terms n p Q q delta h i d : orthogonal n Q -> 0 <= q ->
+  fro p n (fun a b => h a * vm n delta (product n (J (fun _ _ => q) Q) i d) b)
+  = norm2 p h * norm2 n delta * q ^ d.
+Proof.
+  intros HQ Hq. set (mu := vm n delta _).
+  assert (Hm : norm2 n mu = q ^ d * norm2 n delta).
+  { assert (E : prodR (fun _ => q) d = q ^ d) by (clear; induction d; simpl; congruence).
+    rewrite <- E. apply Rle_antisym.
+    - apply (orthogonal_upper n Q (fun _ _ => q) HQ (fun _ => q)); [auto|].
+      intros; rewrite Rabs_pos_eq; lra.
+    - apply (orthogonal_lower n Q (fun _ _ => q) HQ (fun _ => q)); [auto|].
+      intros; rewrite Rabs_pos_eq; lra. }
+  replace (norm2 p h * norm2 n delta * q ^ d) with (norm2 p h * norm2 n mu) by (rewrite Hm; ring).
+  unfold fro, norm2. rewrite <- sqrt_mult_alt by apply dot_self_pos. f_equal.
+  rewrite Rmult_comm. unfold dot at 3. rewrite sumR_scal. apply sumR_ext. intros a _.
+  unfold dot. rewrite Rmult_comm, sumR_scal. apply sumR_ext. intros; ring.
+Qed.
+
+(** ... so that their sums have the ratios of Vanishing.v: the long lags, from K on, have at most the
+    share q^K if q <= 1, and the short ones at most q^(K - T) if q >= 1. *)
+Theorem short_lags_dominate q T K : 0 <= q <= 1 -> (K <= T)%nat ->
+  sumR (fun k => q ^ k) T - sumR (fun k => q ^ k) K <= q ^ K * sumR (fun k => q ^ k) T.
+Proof.
+  intros Hq HK. replace T with (K + (T - K))%nat at 1 by lia. rewrite sumR_app.
+  apply Rle_trans with (q ^ K * sumR (fun k => q ^ k) (T - K)).
+  - right. rewrite sumR_scal. unfold Rminus. rewrite Rplus_comm, <- Rplus_assoc, Rplus_opp_l.
+    rewrite Rplus_0_l. apply sumR_ext. intros; now rewrite pow_add.
+  - apply Rmult_le_compat_l; [apply pow_le; lra|].
+    replace T with ((T - K) + K)%nat at 2 by lia. rewrite sumR_app.
+    assert (0 <= sumR (fun r => q ^ (T - K + r)) K)
+      by (apply sumR_nonneg; intros; apply pow_le; lra). lra.
+Qed.
+
+Theorem long_lags_dominate q T K : 1 <= q -> (K <= T)%nat ->
+  q ^ (T - K) * sumR (fun k => q ^ k) K <= sumR (fun k => q ^ k) T.
+Proof.
+  intros Hq HK. replace T with ((T - K) + K)%nat at 2 by lia. rewrite sumR_app, sumR_scal.
+  rewrite (sumR_ext (fun i => q ^ (T - K) * q ^ i) (fun r => q ^ (T - K + r)))
+    by (intros; now rewrite pow_add).
+  assert (0 <= sumR (fun k => q ^ k) (T - K)) by (apply sumR_nonneg; intros; apply pow_le; lra). lra.
 Qed.

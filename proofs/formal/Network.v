@@ -168,6 +168,11 @@ Theorem missing_transpose_error Wx W b x h i j :
   = Rabs (phi' (pre Wx W b x h i)) * Rabs (W j i - W i j).
 Proof. unfold jacobian. rewrite <- Rabs_mult. f_equal. ring. Qed.
 
+Corollary missing_transpose_lower Wx W b x h m c i j :
+  0 <= m <= Rabs (phi' (pre Wx W b x h i)) -> 0 <= c <= Rabs (W j i - W i j) ->
+  m * c <= Rabs (jacobian Wx W b x h i j - phi' (pre Wx W b x h i) * W i j).
+Proof. intros Hm Hc. rewrite missing_transpose_error. apply Rmult_le_compat; tauto. Qed.
+
 (** ** Back-propagation through time *)
 Section Time.
 Variable x : nat -> vec.

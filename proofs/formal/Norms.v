@@ -229,17 +229,22 @@ Proof.
 Qed.
 
 (** I-1: an orthogonal matrix keeps the 2-norm: over any number of steps nothing is lost. *)
-Theorem orthogonal_keeps_norm n Q i d v :
-  (forall i j, (i < n)%nat -> (j < n)%nat -> mm n (tr Q) Q i j = idm i j) ->
+Definition orthogonal n (Q : mat) : Prop :=
+  forall i j, (i < n)%nat -> (j < n)%nat -> mm n (tr Q) Q i j = idm i j.
+
+Lemma orthogonal_step n Q u : orthogonal n Q -> norm2 n (mv n Q u) = norm2 n u.
+Proof.
+  intro HQ. unfold norm2. f_equal. rewrite <- dot_vm.
+  apply dot_ext_l. intros j Hj. unfold vm.
+  transitivity (mv n (mm n (tr Q) Q) u j).
+  - rewrite mv_mm. apply sumR_ext. intros; unfold tr; ring.
+  - rewrite <- (idm_mv n u j Hj). apply sumR_ext. intros k Hk. now rewrite HQ.
+Qed.
+
+Theorem orthogonal_keeps_norm n Q i d v : orthogonal n Q ->
   norm2 n (mv n (product n (fun _ => Q) i d) v) = norm2 n v.
 Proof.
-  intro HQ.
-  assert (one : forall u, norm2 n (mv n Q u) = norm2 n u).
-  { intro u. unfold norm2. f_equal. rewrite <- dot_vm.
-    apply dot_ext_l. intros j Hj. unfold vm.
-    transitivity (mv n (mm n (tr Q) Q) u j).
-    - rewrite mv_mm. apply sumR_ext. intros; unfold tr; ring.
-    - rewrite <- (idm_mv n u j Hj). apply sumR_ext. intros k Hk. now rewrite HQ. }
+  intro HQ. assert (one := fun u => orthogonal_step n Q u HQ).
   induction d.
   - unfold norm2. f_equal. cbn. rewrite (dot_ext_l _ _ v) by (intros; now apply idm_mv).
     apply dot_ext. intros; now apply idm_mv.

@@ -1,6 +1,6 @@
 (** * What vanishes, and what does not.
 
-    Serves V-2, V-3, V-4, V-5, V-7, B-7. *)
+    Serves V-2, V-3, V-4, V-5, V-7, B-7, I-2. *)
 From Coq Require Import Reals Lra Lia Arith.
 From Coquelicot Require Import Coquelicot.
 From TG Require Import Toolbox Activations Scalar.
@@ -161,6 +161,60 @@ Proof.
     lra.
 Qed.
 
+(** ... and tends to the upper bound, ... *)
+Lemma power_times_n v n : 0 <= v < 1 -> INR n * v ^ n <= / (1 - v).
+Proof.
+  intro Hv. apply Rle_trans with (sumR (fun k => v ^ k) n).
+  - rewrite <- sumR_const. apply sumR_le. intros k Hk.
+    replace n with (k + (n - k))%nat at 1 by lia. rewrite pow_add.
+    rewrite <- (Rmult_1_r (v ^ k)) at 2. apply Rmult_le_compat_l; [apply pow_le; lra|].
+    rewrite <- (pow1 (n - k)). apply pow_incr. lra.
+  - rewrite sumR_geom by lra. unfold Rdiv. rewrite <- (Rmult_1_l (/ (1 - v))) at 2.
+    apply Rmult_le_compat_r; [left; apply Rinv_0_lt_compat; lra|].
+    assert (0 <= v ^ n) by (apply pow_le; lra). lra.
+Qed.
+
+Theorem sum_of_lags_limit (w : R) : 0 <= w < 1 ->
+  is_lim_seq (fun n => sumR (fun k => INR (S k) * w ^ k) n) (/ (1 - w) ^ 2).
+Proof.
+  intro Hw. set (v := sqrt w).
+  assert (Hv : 0 <= v < 1).
+  { split; [apply sqrt_pos|]. rewrite <- sqrt_1. apply sqrt_lt_1_alt. lra. }
+  assert (E : w = v * v) by (unfold v; rewrite sqrt_sqrt; lra).
+  assert (Hp : is_lim_seq (fun n => w ^ n) 0) by (apply is_lim_seq_geom; rewrite Rabs_pos_eq; lra).
+  assert (Hn : is_lim_seq (fun n => INR n * w ^ n) 0).
+  { apply is_lim_seq_le_le with (u := fun _ => 0) (w := fun n => v ^ n * / (1 - v)).
+    - intro n. split; [apply Rmult_le_pos; [apply pos_INR | apply pow_le; lra]|].
+      rewrite E, Rpow_mult_distr, <- Rmult_assoc, Rmult_comm.
+      apply Rmult_le_compat_l; [apply pow_le; lra | now apply power_times_n].
+    - apply is_lim_seq_const.
+    - replace (Finite 0) with (Rbar_mult 0 (/ (1 - v))) by (simpl; f_equal; ring).
+      apply (is_lim_seq_scal_r (fun n => v ^ n) (/ (1 - v)) 0).
+      apply is_lim_seq_geom. rewrite Rabs_pos_eq; lra. }
+  apply is_lim_seq_ext with (fun n => / (1 - w) ^ 2 + (w - 1) / (1 - w) ^ 2 * (INR n * w ^ n)
+    + - / (1 - w) ^ 2 * w ^ n).
+  - intro n. rewrite sum_of_lags by lra. cbn [pow]. field. lra.
+  - replace (/ (1 - w) ^ 2) with (/ (1 - w) ^ 2 + (w - 1) / (1 - w) ^ 2 * 0 + - / (1 - w) ^ 2 * 0)
+      at 1 by ring.
+    apply is_lim_seq_plus'; [apply is_lim_seq_plus'; [apply is_lim_seq_const|]|].
+    + apply (is_lim_seq_scal_l _ _ 0 Hn).
+    + apply (is_lim_seq_scal_l _ _ 0 Hp).
+Qed.
+
+(** ... while the term of the longest lag, by the copy of w that the second step uses, vanishes. *)
+Fixpoint go_on (w : R) (n : nat) (h : R) : R :=
+  match n with O => h | S k => w * go_on w k h + 1 end.
+
+Theorem longest_lag (w : R) (n : nat) :
+  is_derive (fun u => go_on w n (u * running_sum w 1 + 1)) w (w ^ n).
+Proof.
+  induction n; cbn [go_on].
+  - apply (D_ext (fun u => u + 1)); [intro t; simpl; ring|].
+    eapply D_eq; [apply D_plus; [apply D_id | apply D_const] | simpl; ring].
+  - eapply D_eq; [apply D_plus; [apply D_mult; [apply D_const | exact IHn] | apply D_const]|].
+    simpl. ring.
+Qed.
+
 (** ** V-4: the share of the long lags, with factors that are all q *)
 Theorem share_of_long_lags (q : R) (T K : nat) : 0 < q -> q <> 1 -> (1 <= T)%nat -> (K <= T)%nat ->
   (sumR (fun k => q ^ k) T - sumR (fun k => q ^ k) K) / sumR (fun k => q ^ k) T
@@ -280,4 +334,46 @@ Proof.
   pose proof (pos_INR n). pose proof (above_one_pos (S n)).
   assert (E : (INR n + 2) / (INR n + 1) = 1 + / (INR n + 1)) by (field; lra). rewrite E in H.
   assert (0 < / (INR n + 1)) by (apply Rinv_0_lt_compat; lra). nra.
+Qed.
+
+(** ** I-2: a relu unit that reads itself with the weight g, as each unit of an IRNN does *)
+Definition active (x : nat -> R) (wi g h0 : R) (k : nat) : R :=
+  leaky_step 0 (pre relu x wi g h0 k).
+
+Theorem relu_unit_derivative x wi g h0 n :
+  (forall k, (k < n)%nat -> pre relu x wi g h0 k <> 0) ->
+  is_derive (fun h => out relu x wi g h n) h0 (g ^ n * prodR (active x wi g h0) n).
+Proof.
+  induction n; intro H; simpl.
+  - eapply D_eq; [apply D_id | ring].
+  - assert (D := IHn ltac:(intros; apply H; lia)). specialize (H n ltac:(lia)).
+    apply (D_ext (fun h => leaky 0 (x n * wi + out relu x wi g h n * g)));
+      [intro; symmetry; apply relu_leaky|].
+    assert (S : is_derive (leaky 0) (pre relu x wi g h0 n) (active x wi g h0 n)).
+    { unfold active, leaky_step. destruct (Rlt_dec 0 (pre relu x wi g h0 n)).
+      - now apply is_derive_leaky_pos.
+      - apply is_derive_leaky_neg. lra. }
+    eapply D_eq.
+    + apply (D_comp (leaky 0) (fun h => x n * wi + out relu x wi g h n * g)); [exact S|].
+      apply D_plus; [apply D_const | apply D_mult; [exact D | apply D_const]].
+    + cbv beta. ring.
+Qed.
+
+Theorem irnn_passes_or_not x wi g h0 n :
+  let m := prodR (active x wi g h0) in (m n = 0 \/ m n = 1) /\ (m n = 0 -> m (S n) = 0).
+Proof.
+  split; [|intro H; simpl; rewrite H; ring]. induction n; simpl; [now right|].
+  destruct (leaky_step_is_mask 0 (pre relu x wi g h0 n)) as [E|E]; unfold active at 1 3; rewrite E.
+  - left. ring.
+  - destruct IHn as [Z|O]; [left; rewrite Z; ring | right; rewrite O; ring].
+Qed.
+
+Theorem irnn_always_active x wi h0 n : (forall k, 0 < pre relu x wi 1 h0 k) ->
+  prodR (active x wi 1 h0) n = 1 /\ out relu x wi 1 h0 n = h0 + sumR (fun k => x k * wi) n.
+Proof.
+  intro H. induction n; cbn [prodR out sumR]; [split; ring|]. destruct IHn as [M E].
+  specialize (H n). split.
+  - rewrite M. unfold active, leaky_step.
+    destruct (Rlt_dec 0 (pre relu x wi 1 h0 n)); [ring | contradiction].
+  - unfold pre in H. unfold relu at 1. rewrite Rmax_right by lra. rewrite E. ring.
 Qed.

@@ -62,6 +62,8 @@ MUTANTS = (
     Mutant("Norms", "Theorem one_column_bounded", "Rabs (c O) <= 1", "Rabs (c O) <= 2"),
     Mutant("Lags", "Theorem loss_gradient_bound", "norm_inf n delta.", "norm_inf n delta / 2."),
     Mutant("Lags", "Theorem lag_bound", "^ (T - S k).", "^ (T - k)."),
+    Mutant("Lags", "Theorem orthogonal_upper", "* norm2 n delta.", "* norm2 n delta / 2."),
+    Mutant("Lags", "Theorem long_lags_dominate", "q ^ (T - K)", "q ^ S (T - K)"),
     Mutant("Lags", "Theorem tail_of_powers", "q ^ K - q ^ T", "q ^ S K - q ^ T"),
     Mutant("Norms", "Theorem global_bound", "(gamma * omega) ^ d", "(gamma * omega) ^ S d"),
     Mutant("Norms", "Theorem growth_needs", "1 < gamma * omega", "2 < gamma * omega"),
@@ -69,6 +71,8 @@ MUTANTS = (
     Mutant("Invariants", "Theorem gru_jacobian_bound", "zeta / 2", "zeta / 3"),
     Mutant("Invariants", "Hypothesis margin", "(1 - f) * (1 - g)", "1 - f * g"),
     Mutant("Vanishing", "Theorem factors_below_one ", "INR n + 2) /", "INR n + 1) /"),
+    Mutant("Vanishing", "Theorem sum_of_lags_limit", "(1 - w) ^ 2).", "(1 - w) ^ 3)."),
+    Mutant("Vanishing", "Theorem relu_unit_derivative", "(g ^ n *", "("),
     Mutant("Vanishing", "Definition above_one", "INR k + 1", "INR k + / 2"),
     Mutant("Invariants", "Theorem half_life_bounds", "exp b + / 2", "exp b + / 3"),
     Mutant("Invariants", "Theorem left_after", "/ 4 <=", "/ 3 <="),
@@ -76,7 +80,9 @@ MUTANTS = (
     # clipping
     Mutant("Clipping", "Definition factor", "theta / norm2 n g", "theta / (1 + norm2 n g)"),
     Mutant("Clipping", "Definition one_sided", "else x", "else Rmax (- theta) x"),
-    Mutant("Clipping", "Theorem vclip_cosine", "sqrt (INR n) *", "1 *"),
+    Mutant("Clipping", "Theorem vclip_descent ", "theta * norm2 n g", "2 * theta * norm2 n g"),
+    Mutant("Clipping", "Theorem vclip_cosine_sharp", "(1 + INR m", "(INR m"),
+    Mutant("Clipping", "Theorem vclip_cosine ", "sqrt (INR n) *", "1 *"),
     # tapes
     Mutant("Tape", "Fixpoint scatter", "(a i + s * c)", "(s * c)"),
     Mutant("Tape", "Definition partials", "(i, m j); (j, m i)", "(i, m i); (j, m j)"),

@@ -71,8 +71,7 @@ FORMAL: dict[str, Formal] = {
     ),
     "J-2": _of(
         "Network",
-        "step_by_state preactivation_jacobian missing_transpose_error",
-        gap="entry by entry: the maxima are not taken",
+        "step_by_state preactivation_jacobian missing_transpose_error missing_transpose_lower",
     ),
     "J-3": _of("Gates", "gru_minimal_jacobian"),
     "J-4": _of("Gates", "gru_before_jacobian gru_after_jacobian"),
@@ -138,8 +137,8 @@ FORMAL: dict[str, Formal] = {
     ),
     "V-2": _all(
         _of("Vanishing", "running_sum_derivative sum_of_lags sum_of_lags_between"),
+        _of("Vanishing", "sum_of_lags_limit longest_lag"),
         _of("Lags", "tail_bound tail_of_powers all_powers_below"),
-        gap="that the longest lag's term is w^(T − 2), and that 1/(1 − w)² is the limit",
     ),
     "V-3": _all(
         _of("Lags", "tail_bound tail_of_powers row_bound"),
@@ -147,10 +146,9 @@ FORMAL: dict[str, Formal] = {
         _of("Network", "bptt_W_h bptt_W_x bptt_b"),
         _of("Vanishing", "truncation_error tanh_rnn_truncation"),
     ),
-    "V-4": _of(
-        "Vanishing",
-        "share_of_long_lags",
-        gap="the ratio of the sums; not that the terms' norms are these powers, nor which dominate",
+    "V-4": _all(
+        _of("Lags", "scaled_orthogonal_terms short_lags_dominate long_lags_dominate"),
+        _of("Vanishing", "share_of_long_lags"),
     ),
     "V-5": _of(
         "Vanishing",
@@ -194,16 +192,23 @@ FORMAL: dict[str, Formal] = {
     ),
     "K-3": _of(
         "Clipping",
-        "vclip_bounded vclip_identity vclip_is_projection vclip_changes_direction vclip_cosine",
-        gap="that 1/√n is sharp is not stated",
+        "vclip_bounded vclip_identity vclip_idempotent vclip_is_projection vclip_nonexpansive "
+        "vclip_changes_direction vclip_descent vclip_descent_attained vclip_cosine "
+        "vclip_cosine_sharp",
     ),
     "K-4": _of(
         "Clipping",
         "one_sided_unbounded one_sided_is_no_clip one_sided_never_turns "
         "one_sided_is_projection one_sided_keeps_negatives",
     ),
-    "I-1": _of("Norms", "orthogonal_keeps_norm", gap="the singular values of ∏DQ are not bounded"),
-    "I-2": _of("Norms", "identity_network_masks", gap="the product of the masks, for g = 1"),
+    "I-1": _all(
+        _of("Norms", "orthogonal_keeps_norm"), _of("Lags", "orthogonal_lower orthogonal_upper")
+    ),
+    "I-2": _all(
+        _of("Norms", "identity_network_masks"),
+        _of("Vanishing", "relu_unit_derivative irnn_passes_or_not irnn_always_active"),
+        gap="where a preactivation is exactly 0, relu has no derivative",
+    ),
     "N-1": _of(
         "Differences", "central_difference_error", gap="exact arithmetic: not the rounding term"
     ),
