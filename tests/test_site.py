@@ -58,6 +58,13 @@ def broken(pages: dict[Path, Page]) -> list[str]:
     return problems
 
 
+def test_a_broken_link_is_seen(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#x"></a><a href="b.html#y"></a><p id="z">')
+    (tmp_path / "b.html").write_text('<a href="c.html"></a><a href="a.html#z"></a><p id="x">')
+    pages = {path.resolve(): Page(path) for path in sorted(tmp_path.glob("*.html"))}
+    assert broken(pages) == ["a.html: b.html#y", "b.html: c.html"]
+
+
 @pytest.mark.skipif(bool(MISSING), reason=f"pip install -e '.[docs]': no {', '.join(MISSING)}")
 def test_the_site(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]

@@ -232,6 +232,10 @@ class LinkIds(SphinxPostTransform):
         for text in list(self.document.findall(nodes.Text)):
             if MENTION.search(text) and not self._is_kept(text):
                 text.parent.replace(text, list(self._linked(text.astext())))
+        for link in list(self.document.findall(nodes.reference)):
+            id = link.astext()  # on the site the theorem itself is better than its line in a table
+            if id in THEOREMS and link.get("refuri", "").endswith(f"ledger.html#{id}"):
+                link.replace_self(self._reference(id, PLACES[id], id))
 
     def _is_kept(self, text: nodes.Text) -> bool:
         """Whether a text is a link already, a title, or code that is more than an id."""
