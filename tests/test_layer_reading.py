@@ -35,8 +35,7 @@ READ = {
     ],
     "rnn-leaky-slope-tenth": ["∂L/∂a is 10 times what it must be where a < 0"],
     "rnn-input-gradient-without-prime": [
-        "the term is missing on the way back to x_t",
-        "there is the cotangent of h through the weights of h on the way back to x_t",
+        "the δ misses the factor (1 − h_t²) on the way back to x_t"
     ],
     "rnn-residual-carry": [f"there is the δ of h itself {WAY}"],
     "rnn-discounted": [f"the term counts 0.9 times {WAY}"],
@@ -146,3 +145,6 @@ def test_names_of_factors() -> None:
         "is right but for rounding: a lower precision, or an approximation"
     )
     assert named(other, f, f=f, i=i) == ""
+    assert ratio_named([f * [0, 1, 1, 1, 1]] * 2, [f, f], [{"f": f}] * 2, DIGITS) == (
+        "is zero in the units 0"
+    )

@@ -38,6 +38,7 @@ def forward_readings(c: Conformance, witness: Trial) -> list[str]:
             text = ratio_named([p[1] for p in each], [p[2] for p in each], values, DIGITS)
             if text:
                 found.append(f"{each[0][0]} {text}")
+        found.sort(key=lambda text: text.count("the term") + text.count("added"))
         return [*found[:1], *_last(outcomes), *([] if found else _by_zeros(c, replace(one, N=1)))]
 
 

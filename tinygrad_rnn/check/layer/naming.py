@@ -30,13 +30,14 @@ def factors(values: Arrays) -> Arrays:
         if n in values:
             v, p = values[n], pretty(n)
             found |= {p: v, f"(1 − {p})": 1 - v, f"(1 − {p}²)": 1 - v * v, f"(1 + {p})": 1 + v}
-    for n in ("h", "g", "i", "f", "o", "r", "z", "c"):
+    for n in (*GATES, *SIGNED):
         if f"a_{n}" in values:
             a = values[f"a_{n}"]
-            found |= {f"tanh'({pretty(n)})": 1 / np.cosh(values[n]) ** 2}
             found |= {f"a_{n}": a, f"(1 − a_{n})": 1 - a, f"(1 − a_{n}²)": 1 - a * a}
-    if "c_prev" in values:
-        found["tanh(c_{t−1})"] = np.tanh(values["c_prev"])
+    for n in SIGNED:
+        if n in values and not n.startswith("tanh"):
+            v = np.tanh(values[n])
+            found |= {f"tanh({pretty(n)})": v, f"tanh'({pretty(n)})": 1 - v * v}
     if "z" in values:
         c, before, after = values["c"], values["h_prev"], values["h"]
         found |= {"(c − h_{t−1})": c - before, "(c − h_t)": c - after, "(c + h_{t−1})": c + before}
@@ -73,6 +74,10 @@ def ratio_named(
         for f, v in zip(each, before, strict=False):
             f |= {f"{n} of the step before": w for n, w in factors(v).items()}
         table = {n: np.concatenate([f[n] for f in each]) for n in each[0]}
+        units = np.reshape(rho, (len(got), -1))
+        dead = np.flatnonzero((units == 0).all(axis=0))
+        if near(np.where(units == 0, 1.0, units), np.ones_like(units)) and len(dead):
+            return f"is zero in the units {', '.join(map(str, dead))}"
         if np.max(np.abs(rho - 1)) <= ROUGH:
             return "is right but for rounding: a lower precision, or an approximation"
         if not table:
@@ -111,16 +116,18 @@ def _term(d: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
     """Write a difference as a constant, or as plus or minus a product of at most three factors."""
     if near(d, np.full_like(d, d[0])):
         return f"has {d[0]:.9g} added to it"
-    for size in (1, 2, 3):
-        for names in combinations_with_replacement(table, size):
-            product = np.prod([table[n][0] for n in names])
-            if abs(abs(product) - abs(d[0])) > SLACK * abs(d[0]):
-                continue
-            whole = np.prod([table[n] for n in names], axis=0)
-            if near(whole, d):
-                return f"has the term {' '.join(names)} too much"
-            if near(whole, -d):
-                return f"misses the term {' '.join(names)}"
+    names = list(table)
+    with np.errstate(all="ignore"):
+        logs = np.log(np.abs([table[n][0] for n in names]))
+        for size in (1, 2, 3):
+            sums = sum(np.ix_(*[logs] * size), np.zeros((len(names),) * size))
+            for index in np.argwhere(np.abs(sums - np.log(np.abs(d[0]))) <= SLACK):
+                factors_there = [names[k] for k in sorted(index)]
+                whole = np.prod([table[n] for n in factors_there], axis=0)
+                if near(whole, d):
+                    return f"has the term {' '.join(factors_there)} too much"
+                if near(whole, -d):
+                    return f"misses the term {' '.join(factors_there)}"
     return ""
 
 

@@ -88,8 +88,8 @@ def _to_product(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
 def _explained(name: str, cases: Sequence[Case]) -> list[str]:
     own = [_own(case) for case in cases]
     text = _solved(cases, own)
-    for gate in cases[0][0].gates if name == "W_h" else ():
-        text = text or _through_one(gate, cases)
+    for gate in cases[0][0].gates:
+        text = text or _through_one(name, gate, cases)
     return text or _solved(
         cases, [c + _strange(name, case) for c, case in zip(own, cases, strict=True)]
     )
@@ -139,21 +139,23 @@ def _solved(cases: Sequence[Case], columns: Sequence[Sequence[Column]]) -> list[
     return found
 
 
-def _through_one(gate: str, cases: Sequence[Case]) -> list[str]:
-    """Explain a path by another δ of one gate: as the weights are square, it can be solved for."""
+def _through_one(name: str, gate: str, cases: Sequence[Case]) -> list[str]:
+    """Explain a path by another δ of one gate, times a factor that is solved for."""
     arrived = []
     for s, d, got, terms in cases:
-        U = s.blocks("W_h", s.params)[gate]
-        rest = sum(t for k, t in terms.items() if k != gate)
-        try:
-            other = np.linalg.solve(U, (got - rest).T).T
-        except np.linalg.LinAlgError:
+        W = s.blocks(name, s.params)[gate]
+        own = d[gate] * (
+            s.values["r"] if name == "W_h" and gate == "c" and "r" in s.values else 1.0
+        )
+        columns = (own[:, None, :] * W).reshape(got.size, -1)
+        rest = (got - sum(t for k, t in terms.items() if k != gate)).ravel()
+        if not np.isfinite(rest).all() or not np.isfinite(columns).all():
             return []
-        own = d[gate] * (s.values["r"] if gate == "c" and "r" in s.values else 1.0)
-        factor = fitted(Equation("", other, own, np.ones(own.shape[1])), slice(None), s)
-        if factor is None:
+        factor, _, rank, _ = np.linalg.lstsq(columns, rest, rcond=None)
+        if rank < len(factor) or not s.probe.near(columns @ factor, rest):
             return []
         arrived.append(factor)
     true = [np.ones(len(a)) for a in arrived]
     text = ratio_named(arrived, true, [s.values for s, *_ in cases], DIGITS)
-    return [f"the δ of gate {gate} {text}"] if text else []
+    who = f"the δ of gate {gate}" if len(cases[0][0].gates) > 1 else "the δ"
+    return [f"{who} {text}"] if text else []

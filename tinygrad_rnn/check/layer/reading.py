@@ -201,7 +201,7 @@ def _weights(steps: Sequence[Step], deltas: Sequence[Arrays]) -> list[str]:
 
 def _seen(name: str, gate: str, steps: Sequence[Step], deltas: Sequence[Arrays]) -> str:
     """Say what δ a block of a weight's gradient is multiplied with, and with which array."""
-    arrays, right = [], []
+    arrays, right, factors = [], [], []
     for s, delta in zip(steps, deltas, strict=True):
         d, true = delta[gate], _source(name, gate, s)
         if name == "W_h" and gate == "c" and "u" in s.values:
@@ -224,9 +224,20 @@ def _seen(name: str, gate: str, steps: Sequence[Step], deltas: Sequence[Arrays])
             for what, other in (others | {"the cotangent of h": s.d_h}).items():
                 if name != "w_c" and s.probe.near(block, true[:, None] * other[:, None]):
                     return f"{text}, but {what}"
-            return text
+            factor = (
+                np.einsum("pik,i,pk->k", block, true, d) / np.sum(d * d, axis=0) / (true @ true)
+            )
+            if name == "w_c" or not s.probe.near(block, true[:, None] * (d * factor)[:, None]):
+                return text
+            factors.append(factor)
         arrays.append(seen)
         right.append(true)
+    if factors:
+        each = [s.values for s in steps]
+        ones = [np.ones(len(f)) for f in factors]
+        digits = 64 * max(s.probe.digits for s in steps)
+        named = ratio_named(factors, ones, each, digits) if len(factors) == len(steps) else ""
+        return f"has a δ that {named or 'has a wrong factor'}"
     if all(s.probe.near(a, b) for s, a, b in zip(steps, arrays, right, strict=True)):
         return ""
     values: list[Arrays] = [{}, {}] if name in ("W_x", "b") else [s.values for s in steps]
