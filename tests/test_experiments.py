@@ -313,3 +313,11 @@ def luminance(color):
 def test_colours_are_seen_on_light_and_dark_pages(color, background):
     dark, light = sorted([luminance(color), luminance(background)])
     assert (light + 0.05) / (dark + 0.05) >= 3  # what WCAG 2 asks of graphics
+
+
+def test_the_same_numbers_make_the_same_figure(tmp_path):
+    numbers = experiments.run("contributions", quick=True)
+    paths = [tmp_path / f"{i}.svg" for i in range(2)]
+    for path in paths:
+        experiment.write_figure(experiments.load("contributions"), numbers, [path])
+    assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -6,7 +6,7 @@ and some exploded. What is known of the rules for gradients of n entries in m ar
 - by norm: length ≤ θ, direction kept;
 - by value: length ≤ θ√n, cosine ≥ 1/√n;
 - each array by its own norm, as the notes' loop: length ≤ θ√m, cosine ≥ 1/√m;
-- one-sided, "if gradient > threshold": no bound on the length, none on the direction.
+- one-sided, "if gradient > threshold": no bound on the length, a cosine above 0 and no more.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def table(numbers: Numbers) -> Table:
     for r in numbers["rules"]:
         most = "∞" if r["longest"] is None else f"{r['longest']:.3g}"
         rows.append((r["rule"], max(r["length"]), most, min(r["cosine"]), r["least"]))
-    columns = ("clipping, θ = 1", "longest", "≤", "least cosine", "≥")
+    columns = ("clipping, θ = 1", "longest", "at most", "least cosine", "at least")
     return Table(columns, tuple(rows))
 
 

@@ -24,7 +24,16 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 INK = "#767676"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#c46a9b", "#a87900", "#7f6fd0", "#4d8f8f", "#9a5b3c")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)), (0, (3, 1)))
-MAP = "cividis"  # the same to all eyes
+INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+CLEAR = ("axes.facecolor", "figure.facecolor", "savefig.facecolor")
+STYLE: dict[str, Any] = {
+    **dict.fromkeys((*INKED, "grid.color"), INK),
+    **dict.fromkeys(CLEAR, "none"),
+    **{"font.size": 9, "legend.fontsize": 9, "axes.titlesize": 10, "axes.labelsize": 10},
+    **{"axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.5, "lines.linewidth": 1.6},
+    **{"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False},
+    **{"image.cmap": "cividis", "svg.hashsalt": "tinygrad_rnn"},  # cividis is the same to all eyes
+}
 
 
 def untracked(things: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -116,20 +125,9 @@ def write_figure(experiment: Experiment, numbers: Numbers, paths: Iterable[Path]
     """Draw the numbers, in the format that each path's ending names."""
     matplotlib = needed("matplotlib", "plot")
     figure_of = needed("matplotlib.figure", "plot").Figure
-    ink = {f"{part}.{what}": INK for part in ("xtick", "ytick") for what in ("color", "labelcolor")}
-    style = {
-        **ink,
-        **{"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK},
-        **{"axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": 9, "font.size": 9},
-        **{"axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none"},
-        **{"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False},
-        **{"axes.grid": True, "grid.color": INK, "grid.alpha": 0.25, "grid.linewidth": 0.5},
-        **{"image.cmap": MAP, "lines.linewidth": 1.6, "svg.hashsalt": "tinygrad_rnn"},
-        "axes.prop_cycle": matplotlib.cycler(color=COLORS),
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context({**STYLE, "axes.prop_cycle": matplotlib.cycler(color=COLORS)}):
         figure = figure_of(figsize=experiment.size, layout="constrained", dpi=144)
         experiment.draw(numbers, figure)
         for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else {}
-            figure.savefig(path, metadata=metadata)
+            # Without the date the same numbers make the same file.
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
