@@ -162,6 +162,7 @@ def draw(numbers: Numbers, figure: Any) -> None:
         axes.plot(curves[:, n - 1], color=COLORS[n], linestyle=DASHES[n], label=text)
     axes.set(
         yscale="log",
+        xscale="symlog",
         xlabel="step of gradient descent",
         ylabel="loss L, binary cross-entropy",
         title=f"Three sentences, many to one, η = {numbers['rate']}",
