@@ -163,6 +163,7 @@ def draw(numbers: Numbers, figure: Any) -> None:
     axes.set(
         yscale="log",
         xscale="symlog",
+        xlim=(0, len(curves) - 1),
         xlabel="step of gradient descent",
         ylabel="loss L, binary cross-entropy",
         title=f"Three sentences, many to one, η = {numbers['rate']}",
