@@ -185,8 +185,8 @@ def products_of_growth(
         yield at_most("‖P‖ ≤ the chain's bound for all inputs", *within("2", P, s))
         start, T = np.abs(floats(state[1])).max(), len(x)
         G = rational(growth(cell, floats(params), start + np.arange(T)))
-        size = root_above(frobenius_squared(product(G)))
-        yield at_most("and is no looser than the growth matrices", s, size * (1 + outwards(T)))
+        most = root_above(frobenius_squared(product(G)))
+        yield at_most("and is no looser than the growth matrices", s, most * (1 + outwards(T)))
     yield from contraction(numbers, decides or contracts)
 
 

@@ -89,6 +89,7 @@ rule(getitem, (lambda t, y, x, index: t[index],),
 
 
 def concatenate(axis: int, *arrays: Array) -> Array:
+    """Join the arrays along an axis."""
     return np.concatenate(arrays, axis)
 
 
