@@ -10,6 +10,7 @@ from zoo import CELLS, COMPOSITES, ENTRIES, Composite, Entry
 from zoo.battery import CASES, HOLDS, Case, first_wrong_step, wrong, wrong_in
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.check.layer.conform import pose
 
 FAULTY = [entry for entry in ENTRIES if entry.faulty]
 CORRECT = [entry for entry in ENTRIES if not entry.faulty]
@@ -117,9 +118,20 @@ def report(entry: Entry) -> Any:
 
 
 @each(FAULTY)
+def test_its_trials_refute_it_and_tell_the_culprits(entry: Entry) -> None:
+    """The trials of check_layer, without the search for the likely mistake, which takes longer."""
+    c, _, trials = pose(entry.layer(), CELLS[entry.cell](3, 4), None, entry.map, 0, "default")
+    outcomes = [c.run(trial) for trial in trials]
+    found = frozenset(name for o in outcomes for name in o.wrong)
+    assert any(o.failed for o in outcomes)
+    assert (found & {"outputs"} or found) == entry.culprits
+
+
+@each(FAULTY[::5])
 def test_check_layer_refutes_it_and_names_the_culprits(entry: Entry) -> None:
     found = report(entry)
     assert (found.verdict, frozenset(found.culprits)) == ("REFUTED", entry.culprits), str(found)
+    assert found.conditions or found.mistakes
 
 
 @each(CORRECT)
