@@ -38,7 +38,7 @@ class Effort:
 
 
 PROFILES = {
-    "quick": Effort(tested=50, certified=20, mistakes=100, statistical=2),
+    "quick": Effort(tested=40, certified=16, mistakes=100, statistical=2),
     "default": Effort(tested=160, certified=60, mistakes=200, statistical=4),
     "deep": Effort(tested=5000, certified=2000, mistakes=2000, statistical=40),
 }
