@@ -26,7 +26,9 @@ python -m benchmarks.sequence --threads 1
 python -m benchmarks.chain --threads 1
 ```
 
-This page is made of such runs by `python -m benchmarks.page`.
+This page is made of such runs by `python -m benchmarks.page`. With several threads all contenders
+share the cores within one process, where other libraries' threads spin for a while after their
+work; alone, ours gain more from a second core than the table says.
 """
 SEQUENCE = """## A sequence, forward and backward
 
