@@ -43,6 +43,15 @@ def _certified(level: Entry) -> str:
     return f"{level['examples']:,}  {level['arithmetic']}"
 
 
+def _proved(level: Entry) -> str:
+    """``–`` where nothing is formalised; what Coq checked in part has no verdict of its own."""
+    if not level.get("coq"):
+        return "–"
+    if level["verdict"] == "NOT CHECKED":
+        return "in part" if level["reason"].startswith("proved in part") else "not checked here"
+    return str(level["verdict"]).lower()
+
+
 def table(report: Entry) -> Table:
     """One row a theorem, by chapter."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -50,6 +59,7 @@ def table(report: Entry) -> Table:
     made.add_column("theorem")
     made.add_column("tested\ncases, tightest", no_wrap=True)
     made.add_column("certified\ncases, arithmetic")
+    made.add_column("proved\nby Coq")
     made.add_column("verdict", no_wrap=True)
     chapter = None
     for entry in report["theorems"]:
@@ -63,13 +73,14 @@ def table(report: Entry) -> Table:
             entry["title"],
             _tested(levels["tested"]),
             _certified(levels["certified"]),
+            _proved(levels["proved"]),
             _verdict(entry["verdict"]),
         )
     if report["examples"]:
         made.add_row()
         made.add_row("", Text("The notes' worked examples", "bold"))
     for example in report["examples"]:
-        made.add_row(example["id"], example["title"], "", "", _verdict(example["verdict"]))
+        made.add_row(example["id"], example["title"], "", "", "", _verdict(example["verdict"]))
     return made
 
 
