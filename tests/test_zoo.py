@@ -127,7 +127,7 @@ def test_its_trials_refute_it_and_tell_the_culprits(entry: Entry) -> None:
     assert (found & {"outputs"} or found) == entry.culprits
 
 
-@each(FAULTY[::5])
+@each(FAULTY[::10])
 def test_check_layer_refutes_it_and_names_the_culprits(entry: Entry) -> None:
     found = report(entry)
     assert (found.verdict, frozenset(found.culprits)) == ("REFUTED", entry.culprits), str(found)
