@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +123,28 @@ def write_numbers(numbers: Numbers, path: Path) -> None:
     path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
-def write_figure(experiment: Experiment, numbers: Numbers, paths: Iterable[Path]) -> None:
-    """Draw the numbers, in the format that each path's ending names."""
+@contextmanager
+def styled(size: tuple[float, float]) -> Iterator[Any]:
+    """Give an empty figure of ``size`` inches in our style, to be drawn and saved inside."""
     matplotlib = needed("matplotlib", "plot")
     figure_of = needed("matplotlib.figure", "plot").Figure
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": matplotlib.cycler(color=COLORS)}):
-        figure = figure_of(figsize=experiment.size, layout="constrained", dpi=144)
+        yield figure_of(figsize=size, layout="constrained", dpi=144)
+
+
+def write_figure(experiment: Experiment, numbers: Numbers, paths: Iterable[Path]) -> None:
+    """Draw the numbers, in the format that each path's ending names."""
+    with styled(experiment.size) as figure:
         experiment.draw(numbers, figure)
         for path in paths:
             # Without the date the same numbers make the same file.
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
+
+
+def svg(draw: Callable[[Any], None], size: tuple[float, float] = (7.0, 4.5)) -> str:
+    """Return what ``draw(figure)`` draws as an SVG element, for a page of HTML."""
+    with styled(size) as figure, StringIO() as file:
+        draw(figure)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        text = file.getvalue()
+    return text[text.index("<svg") :]

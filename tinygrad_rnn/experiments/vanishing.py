@@ -9,6 +9,7 @@ What a gated cell keeps depends on the bias of its gate: σ(0) = 1/2 per step va
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.experiments.experiment import COLORS, Experiment, Numbers, Setting, Table
+from tinygrad_rnn.functions import Array
 
 KEEP = 5.0  # the bias of a gate that keeps σ(5) = 0.993 of its memory per step
 
@@ -43,6 +45,20 @@ def networks(H: int, rng: np.random.Generator) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def between_bounds(cell: Any, params: Any, x: Array, steps: Iterable[int]) -> Numbers:
+    """Return log ‖∂s_T/∂s_t‖₂ for these t < T, its bounds, and the largest Lyapunov exponent."""
+    states = tg.unroll(cell, params, x).states
+    starts = [(x[t:], tuple(s[t] for s in states)) for t in steps]
+    chains = [tg.jacobian_chain(cell, params, *start, norm=2) for start in starts]
+    return {
+        "log_norm": [chain.log_norm[-1] for chain in chains],
+        "upper": [chain.upper[-1] for chain in chains],
+        "upper_global": [chain.upper_global[-1] for chain in chains],
+        "lower": [chain.lower[-1] for chain in chains],
+        "lyapunov": chains[0].lyapunov()[0],
+    }
+
+
 def compute(setting: Setting) -> Numbers:
     """Multiply the Jacobians of the steps t + 1 … T, for a number of t."""
     T, H, every = (40, 8, 4) if setting.quick else (100, 16, 4)
@@ -52,22 +68,7 @@ def compute(setting: Setting) -> Numbers:
     found = []
     chosen = networks(H, rng)
     for name, (cell, params) in setting.track(chosen.items(), "networks", len(chosen)):
-        states = tg.unroll(cell, params, x).states
-        starts = (tuple(s[t] for s in states) for t in steps)
-        chains = [
-            tg.jacobian_chain(cell, params, x[t:], state, norm=2)
-            for t, state in zip(steps, starts, strict=True)
-        ]
-        found.append(
-            {
-                "name": name,
-                "log_norm": [chain.log_norm[-1] for chain in chains],
-                "upper": [chain.upper[-1] for chain in chains],
-                "upper_global": [chain.upper_global[-1] for chain in chains],
-                "lower": [chain.lower[-1] for chain in chains],
-                "lyapunov": chains[0].lyapunov()[0],
-            }
-        )
+        found.append({"name": name, **between_bounds(cell, params, x, steps)})
     return {"T": T, "H": H, "t": steps, "networks": found}
 
 
@@ -95,17 +96,7 @@ def draw(numbers: Numbers, figure: Any) -> None:
     t = numbers["t"]
     lowest = min(v for n in numbers["networks"] for v in n["log_norm"] if v is not None)
     for axes, n in zip(panels.flat, numbers["networks"], strict=True):
-        # What is −∞ goes below the frame.
-        norm, lower = (
-            [2 * lowest if v is None else v for v in n[k]] for k in ("log_norm", "lower")
-        )
-        axes.plot(t, n["upper_global"], color=COLORS[4], linestyle=":", label="global bound")
-        axes.plot(t, n["upper"], color=COLORS[1], linestyle="--", label="local bound")
-        axes.plot(t, norm, color=COLORS[0], linewidth=2.4, label="log ‖∂s_T/∂s_t‖")
-        if n["lyapunov"] is not None:
-            line = [_line(n, numbers, i) for i in t]
-            axes.plot(t, line, color=COLORS[2], linestyle="-.", label="λ₁ (T − t)")
-        axes.plot(t, lower, color=COLORS[3], linestyle=(0, (1, 1)), label="lower bound")
+        panel(axes, n, numbers["T"], t, floor=2 * lowest)
         axes.set_title(n["name"])
         axes.set_ylim(1.1 * lowest, -0.3 * lowest)
     for axes in panels[1]:
@@ -113,6 +104,18 @@ def draw(numbers: Numbers, figure: Any) -> None:
     for axes in panels[:, 0]:
         axes.set_ylabel("log of a norm")
     figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+
+
+def panel(axes: Any, n: Numbers, T: int, t: Any, floor: float) -> None:
+    """Draw what :func:`between_bounds` found; −∞, None in plain numbers, goes to the floor."""
+    norm, lower = ([floor if v is None else v for v in n[k]] for k in ("log_norm", "lower"))
+    axes.plot(t, n["upper_global"], color=COLORS[4], linestyle=":", label="global bound")
+    axes.plot(t, n["upper"], color=COLORS[1], linestyle="--", label="local bound")
+    axes.plot(t, norm, color=COLORS[0], linewidth=2.4, label="log ‖∂s_T/∂s_t‖")
+    if n["lyapunov"] is not None:
+        line = [n["lyapunov"] * (T - i) for i in t]
+        axes.plot(t, line, color=COLORS[2], linestyle="-.", label="λ₁ (T − t)")
+    axes.plot(t, lower, color=COLORS[3], linestyle=(0, (1, 1)), label="lower bound")
 
 
 EXPERIMENT = Experiment(compute, table, draw, size=(10.0, 5.5))
