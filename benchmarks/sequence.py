@@ -113,7 +113,7 @@ def measure(kind: str, dtype: str, shape: tuple[int, int, int, int], quick: bool
             where = f"{kind}, {dtype}, {shape}"
             raise SystemExit(f"{where}: {name} differs by {distance:.0e}, more than {bound:.0e}.")
     runs["floor"] = floor(case)
-    spreads = interleave(runs, *((0.0, 2) if quick else (1.5, 3)))
+    spreads = interleave(runs, *((0.0, 2) if quick else (3.0, 5)))
     return Row(kind, dtype, shape, spreads, distances)
 
 

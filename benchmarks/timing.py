@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 MOST_ROUNDS = 200
-REST = 0.05  # seconds
+MOMENT = 0.005  # seconds
 MARK = "TINYGRAD_RNN_BENCHMARK"
 console = Console(width=120)  # in a log, too
 
@@ -59,23 +59,30 @@ def with_threads(threads: int, main: Callable[[], None]) -> None:
     sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
 
 
+def settle() -> None:
+    """Wait until no thread of this process works: OpenBLAS's spin for a tenth of a second."""
+    busy = True
+    while busy:
+        before = time.process_time()
+        time.sleep(MOMENT)
+        busy = time.process_time() - before > MOMENT / 10
+
+
 def interleave(
     runs: Mapping[str, Callable[[], Any]], seconds: float, fewest: int = 3
 ) -> dict[str, Spread]:
     """Time each of ``runs`` in turn, round after round: a disturbance hits all alike.
 
     In a round each runs twice and the second time counts: it finds its own data in the caches and
-    its own threads awake. Before that comes a pause where several threads work, since those of
-    OpenBLAS and OpenMP go on spinning for a while after their work is done.
+    its own threads awake, and those of the others asleep.
     """
-    pause = REST if int(os.environ.get(MARK, "1")) > 1 else 0
     samples: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + seconds
     for done in range(MOST_ROUNDS):
         if done >= fewest and time.perf_counter() > end:
             break
         for name, run in runs.items():
-            time.sleep(pause)
+            settle()
             run()
             start = time.perf_counter()
             run()
