@@ -20,6 +20,7 @@ extensions = [
     "mathml_renderer",
     "theory",
     "reference",
+    "cards",
 ]
 exclude_patterns = ["_build", "_ext"]
 
@@ -41,6 +42,7 @@ html_css_files = ["tinygrad_rnn.css"]
 html_show_sphinx = False
 html_copy_source = False
 smartquotes_action = "D"  # dashes only: f' is a derivative
-pygments_style = "friendly"
+html_show_search_summary = False  # they are fetched, which no browser allows from disk
+pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "native"
 copybutton_exclude = ".linenos, .gp, .go"

@@ -41,7 +41,7 @@ def vanishing() -> None:
         opened = tg.init.forget_bias(lstm, params, float(bias))
         lines.append((f"LSTM, forget bias {bias}", lstm, opened))
     with pyplot.rc_context(style):
-        figure, axes = pyplot.subplots(figsize=(7.2, 3.6), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(5.4, 3.2), layout="constrained")
         for i, (name, cell, weights) in enumerate(lines):
             size = tg.jacobian_chain(cell, weights, x).log_norm / np.log(10)
             axes.plot(range(1, T + 1), size, color=COLORS[i], linestyle=DASHES[i])

@@ -43,7 +43,7 @@ def ledger() -> str:
     for chapter, group in groupby(theorems, key=lambda theorem: theorem.chapter):
         lines += [
             f"\n## {CHAPTERS[chapter]}\n",
-            "| id | theorem | certified in | counterexamples | mistakes | Coq | sources |",
+            "| id | theorem | certified in | counter&shy;examples | mistakes | Coq | sources |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *(_row(*_theorem(theorem)) for theorem in group),
         ]

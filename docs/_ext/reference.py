@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import tinygrad_rnn
 from tinygrad_rnn.cli import app
+from tinygrad_rnn.proofs.mathml import EXPONENT, INDEX
 
 
 def names(home: str) -> list[str]:
@@ -62,18 +63,32 @@ class Help(SphinxDirective):
         return [nodes.literal_block(text, text, language="text")]
 
 
+def _role(found: re.Match[str]) -> str:
+    role = "sub" if found[1] else "sup"
+    return rf"\ :{role}:`{(found[1] or found[2]).strip('{}()')}`\ "
+
+
+def _marked(text: str, formula: bool) -> str:
+    """Return the markup of plain text, with the indices and exponents of a formula."""
+    if formula:
+        text = re.sub(f"{INDEX.pattern}|{EXPONENT.pattern}", _role, text)
+        text = re.sub(r"\\ (?=\s|$)", "", text)
+    return re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", text)
+
+
 def _as_plain_text(sphinx: Any, what: str, name: str, thing: Any, options: Any, lines: Any) -> None:
-    """Keep the bars and underscores of formulas in docstrings: they are no markup of ours."""
+    """Give formulas in docstrings their indices; other bars and underscores are no markup."""
     if what == "property" and lines:
         lines[0] = lines[0].replace(": ", " – ", 1)  # what stands before is no type
-    literal = False
+    literal = example = False
     for i, line in enumerate(lines):
-        if line.strip() == "Examples":
-            return
         literal = literal and (not line.strip() or line.startswith(" "))
-        if not literal:
+        example = line.startswith(">>>") or (example and bool(line.strip()))
+        if not literal and not example:
+            declares = re.fullmatch(r"[\w*, ]+( : .+)?", line)  # a name above what it means
+            formula = not (declares and "".join(lines[i + 1 : i + 2]).startswith(" "))
             pieces = re.split(r"(``.+?``)", line)
-            pieces[::2] = [re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", text) for text in pieces[::2]]
+            pieces[::2] = [_marked(text, formula) for text in pieces[::2]]
             lines[i] = "".join(pieces)
         literal = literal or line.endswith("::")
 
