@@ -2,8 +2,13 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before anything loads NumPy: a BLAS with one thread sums in the same order every time, and the
@@ -31,3 +36,31 @@ settings.register_profile(
     "deep", settings.get_profile("default"), max_examples=2000, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation as a site: built without a warning, once for all test processes."""
+    needed = ("sphinx", "furo", "myst_parser", "sphinx_copybutton")
+    if missing := [name for name in needed if find_spec(name) is None]:
+        pytest.skip(f"pip install -e '.[docs]': no {', '.join(missing)}")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, ended = shared / "site", shared / "site.ended"
+    try:
+        folder.mkdir()
+    except FileExistsError:  # another process builds it
+        while not ended.exists():
+            time.sleep(0.1)
+    else:
+        command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+        quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+        done = subprocess.run(
+            [*command, str(_root / "docs"), str(folder)], capture_output=True, text=True, env=quiet
+        )
+        written = shared / "site.log"
+        written.write_text(f"{done.stderr}exit status {done.returncode}", encoding="utf-8")
+        written.rename(ended)
+    assert ended.read_text(encoding="utf-8") == "exit status 0"
+    return folder.resolve()

@@ -1,23 +1,14 @@
 """The documentation is a site that builds without a warning, and in which every link arrives."""
 
-import os
-import subprocess
-import sys
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-
-import pytest
-from source_tree import ROOT
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.proofs import catalogue
 from tinygrad_rnn.proofs.bibliography import WORKS
 from tinygrad_rnn.proofs.notes import CLAIMS
 
-NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_copybutton")
-MISSING = [name for name in NEEDED if find_spec(name) is None]
 # What a browser gets by itself, before anybody follows a link.
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 
@@ -65,19 +56,11 @@ def test_a_broken_link_is_seen(tmp_path):
     assert broken(pages) == ["a.html: b.html#y", "b.html: c.html"]
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"pip install -e '.[docs]': no {', '.join(MISSING)}")
-def test_the_site(tmp_path):
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    done = subprocess.run(
-        [*command, str(ROOT / "docs"), str(tmp_path)], capture_output=True, text=True, env=quiet
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-    pages = {path.resolve(): Page(path) for path in tmp_path.rglob("*.html")}
+def test_the_site(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
     assert broken(pages) == []
     fetched = [load for page in pages.values() for load in page.loads if urlsplit(load).netloc]
-    styles = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.css"))
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert (fetched, "url(http" in styles, "@import" in styles) == ([], False, False)
 
     def ids(folder: str) -> set[str]:
@@ -86,6 +69,6 @@ def test_the_site(tmp_path):
 
     assert set(catalogue.load()) | {work.key for work in WORKS.values()} <= ids("theory")
     assert {f"tinygrad_rnn.{name}" for name in tg.__all__} <= ids("reference")
-    index = (tmp_path / "searchindex.js").read_text(encoding="utf-8").lower()
+    index = (site / "searchindex.js").read_text(encoding="utf-8").lower()
     assert [id for id in (*catalogue.load(), *CLAIMS) if f'"{id.lower()}":[[' not in index] == []
-    assert set(CLAIMS) <= pages[tmp_path.resolve() / "errata.html"].ids
+    assert set(CLAIMS) <= pages[site / "errata.html"].ids
