@@ -33,6 +33,7 @@ from tinygrad_rnn.kernels.matmul import (
     panels,
     project,
     project_ahead,
+    strided,
 )
 
 MINIMAL, BEFORE, AFTER = range(3)
@@ -69,8 +70,10 @@ def _forward(
 ) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h (T + 1, N, H) and leave in ``a`` and s what `_backward` needs."""
     H, few = h.shape[2], n1 - n0 < TALL
+    xs, hs, gates, resets = strided(x), strided(h), strided(a), strided(s)
+    W_x, W, W_c = strided(W_x), strided(W), strided(W_c)
     if few:
-        project_ahead(n0, n1, x, W_x, b, a)
+        project_ahead(n0, n1, xs, W_x, b, gates)
     z = 0 if variant == MINIMAL else H  # where z begins; c comes after it
     for t in range(a.shape[0]):
         end = min(n1, active[t])
@@ -79,10 +82,10 @@ def _forward(
         if end <= n0:
             continue
         if not few:
-            project(x[t, n0:end], W_x, b, a[t, n0:end])
-        add_product(h[t, n0:end], W, a[t, n0:end])
+            project(xs[t, n0:end], W_x, b, gates[t, n0:end])
+        add_product(hs[t, n0:end], W, gates[t, n0:end])
         if variant == AFTER:
-            add_product(h[t, n0:end], W_c, s[t, n0:end])
+            add_product(hs[t, n0:end], W_c, resets[t, n0:end])
         if variant != MINIMAL:
             for n in range(n0, end):
                 r = a[t, n, :H]
@@ -92,7 +95,7 @@ def _forward(
                 else:
                     _add_reset(r, s[t, n, :H], a[t, n, 2 * H : 3 * H])
         if variant == BEFORE:
-            add_product(s[t, n0:end], W_c, a[t, n0:end, 2 * H :])
+            add_product(resets[t, n0:end], W_c, gates[t, n0:end, 2 * H :])
         for n in range(n0, end):
             p = a[t, n]
             _mix(p[z : z + H], p[z + H : z + 2 * H], h[t, n], h[t + 1, n])
@@ -139,6 +142,8 @@ def _backward(
     H, few, nothing = h.shape[2], n1 - n0 < TALL, e[0, :0]
     z = 0 if variant == MINIMAL else H
     d_s = np.empty((n1 - n0, e.shape[1]), e.dtype)
+    gates, resets, to_x, to_h, to_s = strided(a), strided(s), strided(d_x), strided(e), strided(d_s)
+    W_x, W, W_c = strided(W_x), strided(W), strided(W_c)
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
@@ -154,18 +159,18 @@ def _backward(
             if variant == AFTER:
                 _d_reset_after(p[:H], p[2 * H : 3 * H], s[t, n, :H])
         if variant == AFTER:
-            add_product(s[t, n0:end], W_c, e[n0:end])
+            add_product(resets[t, n0:end], W_c, to_h[n0:end])
         if variant == BEFORE:
             for n in range(end - n0):
                 clear(d_s[n])
-            add_product(a[t, n0:end, 2 * H :], W_c, d_s[: end - n0])
+            add_product(gates[t, n0:end, 2 * H :], W_c, to_s[: end - n0])
             for n in range(n0, end):
                 _d_reset_before(a[t, n, :H], h[t, n], d_s[n - n0, :H], e[n, :H])
-        add_product(a[t, n0:end], W, e[n0:end])  # r and z; for `minimal` z and c
+        add_product(gates[t, n0:end], W, to_h[n0:end])  # r and z; for `minimal` z and c
         if not few:
-            project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+            project(gates[t, n0:end], W_x, nothing, to_x[t, n0:end])
     if few:
-        project_ahead(n0, n1, a, W_x, nothing, d_x)
+        project_ahead(n0, n1, gates, W_x, nothing, to_x)
 
 
 def _recurrent(params: dict[str, Array], variant: str) -> tuple[Array, Array]:

@@ -33,6 +33,7 @@ from tinygrad_rnn.kernels.matmul import (
     project,
     project_ahead,
     stride,
+    strided,
 )
 
 
@@ -59,8 +60,10 @@ def _forward(
 ) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h and c (T + 1, N, H) and leave in ``a`` what `_backward` needs."""
     H, few = h.shape[2], n1 - n0 < TALL
+    xs, hs, cs, gates = strided(x), strided(h), strided(c), strided(a)
+    W_x, W, V, V_o = strided(W_x), strided(W), strided(V), strided(V_o)
     if few:
-        project_ahead(n0, n1, x, W_x, b, a)
+        project_ahead(n0, n1, xs, W_x, b, gates)
     for t in range(a.shape[0]):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
@@ -69,10 +72,10 @@ def _forward(
         if end <= n0:
             continue
         if not few:
-            project(x[t, n0:end], W_x, b, a[t, n0:end])
-        add_product(h[t, n0:end], W, a[t, n0:end])
+            project(xs[t, n0:end], W_x, b, gates[t, n0:end])
+        add_product(hs[t, n0:end], W, gates[t, n0:end])
         if V.size:
-            add_product(c[t, n0:end], V, a[t, n0:end])
+            add_product(cs[t, n0:end], V, gates[t, n0:end])
         for n in range(n0, end):
             p, before, now = a[t, n], c[t, n], c[t + 1, n]
             if w_c.size:
@@ -83,7 +86,7 @@ def _forward(
             if w_c.size:
                 add_each(p[3 * H : 4 * H], now, w_c[2])
         if V.size:
-            add_product(c[t + 1, n0:end], V_o, a[t, n0:end, 3 * H :])
+            add_product(cs[t + 1, n0:end], V_o, gates[t, n0:end, 3 * H :])
         for n in range(n0, end):
             _output(a[t, n, 3 * H : 4 * H], c[t + 1, n], h[t + 1, n])
 
@@ -127,6 +130,8 @@ def _backward(
     Fill ∂L/∂x.
     """
     H, few, nothing = c.shape[2], n1 - n0 < TALL, e_h[0, :0]
+    gates, to_x, to_h, to_c = strided(a), strided(d_x), strided(e_h), strided(e_c)
+    W_x, W, V, V_o = strided(W_x), strided(W), strided(V), strided(V_o)
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
@@ -143,7 +148,7 @@ def _backward(
             if w_c.size:
                 add_each(from_c, o, w_c[2])
         if V.size:
-            add_product(a[t, n0:end, 3 * H :], V_o, e_c[n0:end])
+            add_product(gates[t, n0:end, 3 * H :], V_o, to_c[n0:end])
         for n in range(n0, end):
             p, before, from_c = a[t, n], c[t, n], e_c[n, :H]
             _d_input(p[:H], p[2 * H : 3 * H], from_c)
@@ -152,12 +157,12 @@ def _backward(
                 add_each(from_c, p[:H], w_c[0])
                 add_each(from_c, p[H : 2 * H], w_c[1])
         if V.size:
-            add_product(a[t, n0:end], V, e_c[n0:end])  # its first 2H columns, i and f
-        add_product(a[t, n0:end], W, e_h[n0:end])
+            add_product(gates[t, n0:end], V, to_c[n0:end])  # its first 2H columns, i and f
+        add_product(gates[t, n0:end], W, to_h[n0:end])
         if not few:
-            project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+            project(gates[t, n0:end], W_x, nothing, to_x[t, n0:end])
     if few:
-        project_ahead(n0, n1, a, W_x, nothing, d_x)
+        project_ahead(n0, n1, gates, W_x, nothing, to_x)
 
 
 def _peepholes(params: dict[str, Array]) -> tuple[Array, Array, Array]:

@@ -119,6 +119,10 @@ def _tile(rows: int, width: int) -> Any:
 
 if PLAIN:
 
+    def strided(A: Array) -> Array:
+        """Return A."""
+        return A
+
     def add_product(A: Array, B: Array, out: Array) -> None:
         """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
         product = np.concatenate(list(A[:, : B.shape[1]] @ B), axis=1)
@@ -127,8 +131,20 @@ if PLAIN:
 else:
     _tall, _wide, _one = _tile(TALL, 1), _tile(1, 4), _tile(1, 1)
 
+    @intrinsic
+    def strided(typing: Any, A: Any) -> Any:
+        """Return A, whose layout Numba shall forget: one version of what follows serves all."""
+        any_layout = A.copy(layout="A")
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            context.nrt.incref(builder, any_layout, args[0])  # a second reference to its memory
+            return args[0]
+
+        return any_layout(A), codegen
+
     @loop
-    def _add_product(A: Array, B: Array, out: Array) -> None:
+    def add_product(A: Array, B: Array, out: Array) -> None:
+        """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
         M, P = A.shape[0], B.shape[0]
         high = M - M % TALL
         for p in range(P):
@@ -139,12 +155,6 @@ else:
                 _wide(A, i, B, p, out, p)
             for p in range(P - P % 4, P):
                 _one(A, i, B, p, out, p)
-
-    @loop
-    def add_product(A: Array, B: Array, out: Array) -> None:
-        """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
-        # A slice with a step has no layout that Numba knows: one version serves all arrays.
-        _add_product(A[::1], B[::1], out[::1])
 
 
 @loop
@@ -179,11 +189,16 @@ def _arrange(A: Array, k: int, depth: int, first: int, tiles: Array) -> None:
 
 
 @kernel
-def _correlate(p0: int, p1: int, long: int, A: Array, C: Array, B: Array, out: Array) -> None:
+def _correlate(
+    p0: int, p1: int, long: int, A: Array, C: Array, B: Array, ones: Array, out: Array
+) -> None:
     w = WIDTH // A.itemsize
     split = -(-A.shape[1] // TALL)
-    tiles = np.zeros((out.shape[0] // TALL, DEEP, TALL), A.dtype)
-    ones = np.ones((1, DEEP), A.dtype)
+    tiles = np.empty((out.shape[0] // TALL, DEEP, TALL), A.dtype)
+    for i in range(len(tiles)):
+        for m in range(DEEP):
+            for n in range(TALL):
+                tiles[i, m, n] = 0
     some = np.empty((SIDE, DEEP, w), A.dtype)  # panels side by side, which B is read along
     words, source = some.view(np.int64), B.view(np.int64)  # fewer to copy
     parts = -(-long // DEEP)  # of each piece
@@ -201,8 +216,8 @@ def _correlate(p0: int, p1: int, long: int, A: Array, C: Array, B: Array, out: A
                         words[q, m, n] = source[k + m, (p + q) * (WIDTH // 8) + n]
             for i in range(len(tiles)):
                 place = out[i * TALL : (i + 1) * TALL, p * w : (p + count) * w]
-                add_product(tiles[i].T, some[:count, :depth], place)
-            add_product(ones, some[:count, :depth], out[-1:, p * w : (p + count) * w])
+                add_product(strided(tiles[i].T), some[:count, :depth], place)
+            add_product(strided(ones), some[:count, :depth], out[-1:, p * w : (p + count) * w])
 
 
 def correlate(A: Array, C: Array, B: Array, *starts: Array) -> Iterator[Array]:
@@ -215,9 +230,10 @@ def correlate(A: Array, C: Array, B: Array, *starts: Array) -> Iterator[Array]:
     high, low = (-(-a.shape[2] // TALL) * TALL for a in (A, C))
     wide = padded(G, B.dtype)
     P = wide // (WIDTH // B.itemsize)
+    ones = np.ones((1, DEEP), B.dtype)
     out = np.zeros((high + low + 1, wide), B.dtype)
     sums = out[: len(starts[0]), :G], out[high : high + len(starts[1]), :G], out[-1, :G]
     for total, start in zip(sums, starts, strict=True):
         total[:] = start
-    in_blocks(_correlate, P, P, T * N * out.size, stride(N) * N, *rows, out)
+    in_blocks(_correlate, P, P, T * N * out.size, stride(N) * N, *rows, ones, out)
     return map(np.ascontiguousarray, sums)

@@ -29,6 +29,7 @@ from tinygrad_rnn.kernels.matmul import (
     panels,
     project,
     project_ahead,
+    strided,
 )
 
 TANH, SIGMOID, LINEAR = range(3)
@@ -80,16 +81,17 @@ def _forward(
 ) -> None:  # fmt: skip
     """Run rows n0 … n1: fill h (T + 1, N, H), and ``a`` with the preactivations."""
     H, few = h.shape[2], n1 - n0 < TALL
+    xs, hs, sums, W_x, W = strided(x), strided(h), strided(a), strided(W_x), strided(W)
     if few:
-        project_ahead(n0, n1, x, W_x, b, a)
+        project_ahead(n0, n1, xs, W_x, b, sums)
     for t in range(a.shape[0]):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
             copy(h[t + 1, n], h[t, n])
         if end > n0:
             if not few:
-                project(x[t, n0:end], W_x, b, a[t, n0:end])
-            add_product(h[t, n0:end], W, a[t, n0:end])
+                project(xs[t, n0:end], W_x, b, sums[t, n0:end])
+            add_product(hs[t, n0:end], W, sums[t, n0:end])
         for n in range(n0, end):
             _activate(kind, left, a[t, n, :H], h[t + 1, n])
 
@@ -101,6 +103,7 @@ def _backward(
 ) -> None:  # fmt: skip
     """Turn ``a`` into ∂L/∂a for rows n0 … n1, and e from ∂L/∂h_T into ∂L/∂h_0; fill ∂L/∂x."""
     H, few, nothing = d_h.shape[2], n1 - n0 < TALL, e[0, :0]
+    sums, to_x, to_h, W_x, W = strided(a), strided(d_x), strided(e), strided(W_x), strided(W)
     for t in range(a.shape[0] - 1, -1, -1):
         end = min(n1, active[t])
         for n in range(max(n0, end), n1):
@@ -110,11 +113,11 @@ def _backward(
             _derive(kind, left, e[n, :H], a[t, n, :H])
             clear(e[n])
         if end > n0:
-            add_product(a[t, n0:end], W, e[n0:end])
+            add_product(sums[t, n0:end], W, to_h[n0:end])
             if not few:
-                project(a[t, n0:end], W_x, nothing, d_x[t, n0:end])
+                project(sums[t, n0:end], W_x, nothing, to_x[t, n0:end])
     if few:
-        project_ahead(n0, n1, a, W_x, nothing, d_x)
+        project_ahead(n0, n1, sums, W_x, nothing, to_x)
 
 
 def forward(
