@@ -111,9 +111,9 @@ def alone_or_in_a_batch(cell: Any, params: Any, x: Array, state: Any) -> Iterato
 # γ_k + γ_j γ_k ≤ γ_{j+k} (Higham 2002, §3.4). A fused multiply-add rounds less.
 
 
-def gamma(k: int) -> Fraction:
-    """Return γ_k."""
-    return Fraction(k, 2**53 - k)
+def gamma(k: int, u: Fraction = Fraction(1, 2**53)) -> Fraction:
+    """Return γ_k = ku/(1 − ku), a bound on the relative error of k roundings."""
+    return k * u / (1 - k * u)
 
 
 def qr_roundings(S: int) -> int:

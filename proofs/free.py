@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.scalars.element import FOREIGN, Element, elementwise, lifted
+from tinygrad_rnn.scalars.element import FOREIGN, Ordered, elementwise, lifted
 
 
-class Free(Element):
+class Free(Ordered):
     """A rational number with the stand-ins for σ and tanh."""
 
     __slots__ = ("value",)
@@ -54,26 +54,6 @@ class Free(Element):
 
     def __abs__(self) -> Free:
         return Free(abs(self.value))
-
-    @lifted
-    def __eq__(self, other: Any) -> bool:
-        return bool(self.value == other.value)
-
-    @lifted
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.value < other.value)
-
-    @lifted
-    def __le__(self, other: Any) -> bool:
-        return bool(self.value <= other.value)
-
-    @lifted
-    def __gt__(self, other: Any) -> bool:
-        return bool(self.value > other.value)
-
-    @lifted
-    def __ge__(self, other: Any) -> bool:
-        return bool(self.value >= other.value)
 
     def __hash__(self) -> int:
         return hash(self.value)

@@ -76,6 +76,10 @@ def _constant_z(right: Any) -> Any:
     return bound
 
 
+SPECTRAL_NORM = Necessity(
+    "the spectral norm: the spectral radius of a nilpotent W_c",
+    lambda: {**_nilpotent(), "size": spectral_radius},
+)
 GRU_JACOBIAN = "tinygrad_rnn.cells.gru.GRUCell.jacobian"
 ADDED = Mistake(
     "the state added to its update",
@@ -135,10 +139,7 @@ the norm √(1 + κ²).""",
             "|h_{t−1}| ≤ η: h = 8, η = 0",
             lambda: {**_gru([-64, 0], (8,), z=[[8]]), "reach": np.array(0.0)},
         ),
-        Necessity(
-            "the spectral norm: the spectral radius of a nilpotent W_c",
-            lambda: {**_nilpotent(), "size": spectral_radius},
-        ),
+        SPECTRAL_NORM,
         Necessity("all of K: the reset gate left out", _reset_unseen),
         Necessity(
             "z does not read h",
@@ -318,10 +319,7 @@ unit with positive terms attains it.""",
     systems=("ball", "rational"),
     witness=lambda: _gru([0, 1], (0.25,), T=3, z=[[1]], c=[[1]]),
     necessity=(
-        Necessity(
-            "the spectral norm: the spectral radius of a nilpotent W_c",
-            lambda: {**_nilpotent(), "size": spectral_radius},
-        ),
+        SPECTRAL_NORM,
         Necessity("every matrix: the reset gate's left out", _reset_unseen),
     ),
     sensitivity=(

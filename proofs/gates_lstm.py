@@ -98,6 +98,19 @@ def nilpotent_step() -> Any:
     return a_step(LSTMCell(1, 2), [3, 3, 0, 3], (0, 0), W_h=W)
 
 
+SPECTRAL_NORM = Necessity(
+    "the spectral norm: the spectral radius of a nilpotent W_g",
+    lambda: {**nilpotent_step(), "size": spectral_radius},
+)
+ALL_MATRICES = Necessity(
+    "all matrices: a peephole V_f left out",
+    lambda: {
+        **a_step(LSTMCell(1, 1, "diagonal"), [0, 0, 0, 0], (0, 8), w_c=np.ones((3, 1))),
+        "blind": True,
+    },
+)
+
+
 @theorem(
     "G-1",
     "A step of an LSTM stretches at most as much as its 2 × 2 growth matrix",
@@ -128,10 +141,7 @@ loses anything by the triangle inequality.""",
     systems=("ball", "rational"),
     witness=positive_step,
     necessity=(
-        Necessity(
-            "the spectral norm: the spectral radius of a nilpotent W_g",
-            lambda: {**nilpotent_step(), "size": spectral_radius},
-        ),
+        SPECTRAL_NORM,
         Necessity(
             "this step: the maxima of a state with c_- = 0",
             lambda: {
@@ -139,13 +149,7 @@ loses anything by the triangle inequality.""",
                 "elsewhere": (np.zeros((1, 1)), np.zeros((1, 1))),
             },
         ),
-        Necessity(
-            "all matrices: a peephole V_f left out",
-            lambda: {
-                **a_step(LSTMCell(1, 1, "diagonal"), [0, 0, 0, 0], (0, 8), w_c=np.ones((3, 1))),
-                "blind": True,
-            },
-        ),
+        ALL_MATRICES,
     ),
     sensitivity=(SWAPPED, NO_PRIMES, FORGETS_OUTPUT, FORGETS_PEEPHOLES, FREE_NORM),
 )
@@ -292,17 +296,8 @@ same.""",
                 "reach": np.array(0.0),
             },
         ),
-        Necessity(
-            "the spectral norm: the spectral radius of a nilpotent W_g",
-            lambda: {**nilpotent_step(), "size": spectral_radius},
-        ),
-        Necessity(
-            "all matrices: a peephole V_f left out",
-            lambda: {
-                **a_step(LSTMCell(1, 1, "diagonal"), [0, 0, 0, 0], (0, 8), w_c=np.ones((3, 1))),
-                "blind": True,
-            },
-        ),
+        SPECTRAL_NORM,
+        ALL_MATRICES,
     ),
     sensitivity=(
         SWAPPED,

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn.autodiff import sigmoid
 from tinygrad_rnn.bounds import gru_contraction
-from tinygrad_rnn.cells import GRUCell, LSTMCell
+from tinygrad_rnn.cells import GRUCell
 from tinygrad_rnn.cells.cell import split
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, theorem
 from .free import floats, freed
 from .gated_steps import GRUS, a_step, blocks_of, free, lstm_factors, rounded_up, steps
 from .gates_gru import ADDED, NO_LEAK
-from .gates_lstm import NO_PRIMES, SWAPPED, lstm_cases, positive_step
+from .gates_lstm import ALL_MATRICES, NO_PRIMES, SWAPPED, lstm_cases, positive_step
 from .norms import Array, largest, norm_inf
 from .strategies import Draw
 
@@ -55,15 +55,7 @@ absolute sum is at most s_i. The triangle inequality loses nothing where no term
     cases=lstm_cases,
     systems=("ball", "rational"),
     witness=positive_step,
-    necessity=(
-        Necessity(
-            "all matrices: a peephole V_f left out",
-            lambda: {
-                **a_step(LSTMCell(1, 1, "diagonal"), [0, 0, 0, 0], (0, 8), w_c=np.ones((3, 1))),
-                "blind": True,
-            },
-        ),
-    ),
+    necessity=(ALL_MATRICES,),
     sensitivity=(
         SWAPPED,
         NO_PRIMES,

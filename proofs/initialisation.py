@@ -21,7 +21,7 @@ from tinygrad_rnn.recurrent import bptt
 
 from .cases import one_step
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, equal, theorem
-from .mistakes import COUNTED_TWICE, NO_DIAGONAL, PRIME, SKIP
+from .mistakes import COUNTED_TWICE, NO_DIAGONAL, PRIME, PROJECTION, SKIP
 from .norms import largest, principal_minors, within
 from .strategies import RNN_ACTIVATIONS, Draw, dyadics, sizes, states
 from .unrolled import product, slopes, step_jacobians, tape_jacobian, trajectory
@@ -132,11 +132,7 @@ is square, so the singular values of Pᵀ are those of P, and ‖δP‖ = ‖P�
         NO_DIAGONAL,
         SKIP,
         COUNTED_TWICE,
-        Mistake(
-            "I − v vᵀ/(v·v): a projection for a reflection",
-            "tinygrad_rnn.init.householder",
-            lambda right: lambda v, A: (right(v, A) + A) / 2,
-        ),
+        PROJECTION,
         Mistake(
             "a mirror that is not divided by v·v",
             "tinygrad_rnn.init.householder",

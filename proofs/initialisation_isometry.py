@@ -15,7 +15,7 @@ from tinygrad_rnn.recurrent import bptt
 
 from .catalogue import Case, Comparison, Mistake, Necessity, equal, theorem
 from .initialisation_random import FALSE_ALARM, rarely_large, ratio, seeded, seeds
-from .mistakes import COUNTED_TWICE, SKIP
+from .mistakes import COUNTED_TWICE, PROJECTION, SKIP
 from .p_values import chi_square_p, none_is_unlikely
 from .strategies import Draw, dyadics
 from .unrolled import product, step_jacobians
@@ -97,11 +97,7 @@ of χ²_n being of order s^{n/2−1} at 0). For rows, W_tᵀ is distributed as W
     sensitivity=(
         SKIP,
         COUNTED_TWICE,
-        Mistake(
-            "I − v vᵀ/(v·v): a projection for a reflection",
-            "tinygrad_rnn.init.householder",
-            lambda right: lambda v, A: (right(v, A) + A) / 2,
-        ),
+        PROJECTION,
         Mistake(
             "a mirror that is not divided by ‖v‖²/2",
             "tinygrad_rnn.init.householder",

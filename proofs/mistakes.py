@@ -72,3 +72,8 @@ COUNTED_TWICE = Mistake(
     "tinygrad_rnn.cells.RNNCell._preactivation",
     lambda right: lambda self, p, x_t, h: right(self, p, x_t, h) + h @ p["W_h"],
 )
+PROJECTION = Mistake(
+    "I − v vᵀ/(v·v): a projection for a reflection",
+    "tinygrad_rnn.init.householder",
+    lambda right: lambda v, A: (right(v, A) + A) / 2,
+)

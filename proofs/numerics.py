@@ -21,6 +21,7 @@ from tinygrad_rnn.chain import jacobian_chain
 from tinygrad_rnn.recurrent import bptt
 
 from .catalogue import Case, Comparison, Mistake, Necessity, at_most, theorem
+from .chains import gamma
 from .norms import frobenius_squared, norm_inf, norm_one
 from .numerics_cases import floats, in_balls, rounding_runs, tree
 from .strategies import Draw
@@ -149,11 +150,6 @@ def _products(draw: Draw, system: str) -> Case:
     if family == "graded":
         J = J * 2.0 ** rng.integers(-8, 9, J.shape)
     return {"J": J.astype(dtype), "dtype": dtype, "family": family}
-
-
-def gamma(n: int, u: Fraction) -> Fraction:
-    """γ_n = nu/(1 − nu)."""
-    return n * u / (1 - n * u)
 
 
 def product(J: list[Array]) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import functions
-from tinygrad_rnn.scalars.element import FOREIGN, Element, elementwise, lifted, number
+from tinygrad_rnn.scalars.element import FOREIGN, Ordered, elementwise, number
 
 
 @dataclass
@@ -42,7 +42,7 @@ def _function(function: Callable[[Any], Any]) -> Callable[[Count], Count]:
     return method
 
 
-class Count(Element):
+class Count(Ordered):
     """A number that counts the operations done on it in the tally it shares.
 
     Subtraction is an addition. Changing a sign, comparing and ``abs`` are free, and so is what
@@ -101,28 +101,6 @@ class Count(Element):
 
     def __repr__(self) -> str:
         return f"Count({self.value!r})"
-
-    @lifted
-    def __eq__(self, other: Any) -> bool:
-        return bool(self.value == other.value)
-
-    @lifted
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.value < other.value)
-
-    @lifted
-    def __le__(self, other: Any) -> bool:
-        return bool(self.value <= other.value)
-
-    @lifted
-    def __gt__(self, other: Any) -> bool:
-        return bool(self.value > other.value)
-
-    @lifted
-    def __ge__(self, other: Any) -> bool:
-        return bool(self.value >= other.value)
-
-    __hash__ = None  # type: ignore[assignment]
 
     exp = _function(np.exp)
     expm1 = _function(np.expm1)

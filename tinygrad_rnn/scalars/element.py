@@ -93,3 +93,30 @@ class Element:
 
     def __bool__(self: Any) -> bool:
         return bool(self != 0)
+
+
+class Ordered(Element):
+    """An element that compares as its ``value`` does."""
+
+    __slots__ = ()
+    value: Any
+
+    @lifted
+    def __eq__(self, other: Any) -> bool:
+        return bool(self.value == other.value)
+
+    @lifted
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.value < other.value)
+
+    @lifted
+    def __le__(self, other: Any) -> bool:
+        return bool(self.value <= other.value)
+
+    @lifted
+    def __gt__(self, other: Any) -> bool:
+        return bool(self.value > other.value)
+
+    @lifted
+    def __ge__(self, other: Any) -> bool:
+        return bool(self.value >= other.value)
