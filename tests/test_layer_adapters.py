@@ -58,7 +58,7 @@ def test_a_function_of_torch(squash: Any) -> None:
     if squash is torch.tanh:
         assert report.verdict == "CONSISTENT", str(report)
     else:
-        assert report.mistakes == ["∂L/∂W_h has 1 − h for 1 − h²"]
+        assert report.mistakes == ["∂L/∂a has 1 − h for 1 − h²"]
 
 
 def test_a_scan_of_jax_is_consistent() -> None:

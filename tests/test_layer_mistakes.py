@@ -105,7 +105,7 @@ def test_a_missing_derivative_is_named() -> None:
             return {**g, "x": d_x, "state": (back,)}
 
     cell = tg.RNNCell(3, 4)
-    assert tg.check_layer(Linear(cell), cell).mistakes == ["∂L/∂W_h misses the factor 1 − h²"]
+    assert tg.check_layer(Linear(cell), cell).mistakes == ["∂L/∂a misses the factor 1 − h²"]
     right = tg.RNNCell(3, 4, "identity")
     assert tg.check_layer(Linear(right), right).verdict == "CONSISTENT"
 

@@ -44,7 +44,8 @@ class Surgeon:
 
     ``clean`` holds the arrays of the run without a cut, ``names`` those of this run. ``kinds`` puts
     another activation in the place of a cell's; with ``late_peephole`` o sees c_{t−1}, and with
-    ``other_reset`` a GRU has the derivatives of its other form of the reset gate.
+    ``other_reset`` a GRU has the derivatives of its other form of the reset gate. ``order`` says to
+    the weights of which gate the derivative by a gate's preactivation goes.
     ``squashings``, ``products`` and ``affines`` list the places there are.
     """
 
@@ -54,6 +55,7 @@ class Surgeon:
     kinds: Mapping[str, str] = field(default_factory=dict)
     late_peephole: bool = False
     other_reset: bool = False
+    order: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names: list[Names] = []
@@ -139,6 +141,11 @@ class Surgeon:
                 seen[gate] = seen[gate] + self.affine("h_prev", h, gate, "W_h", W_h)
         return seen
 
+    def _sent(self, seen: dict[str, Array]) -> dict[str, Array]:
+        return {
+            k: _instead(v, seen[self.order[k]]) if k in self.order else v for k, v in seen.items()
+        }
+
     def _rnn(self, cell: RNNCell, params: Any, x: Array, h: Array) -> Array:
         return self.squash("h", cell.activation, self._seen(params, x, h, "h")["h"])
 
@@ -147,8 +154,10 @@ class Surgeon:
         a = self._seen(params, x, None, gates)
         W = dict(zip(gates, split(params["W_h"], len(gates)), strict=True))
         for gate in gates[:-1]:
-            seen = self.affine("h_prev", h, gate, "W_h", W[gate])
-            a[gate] = self.squash(gate, "σ", a[gate] + seen)
+            a[gate] = a[gate] + self.affine("h_prev", h, gate, "W_h", W[gate])
+        a = self._sent(a)
+        for gate in gates[:-1]:
+            a[gate] = self.squash(gate, "σ", a[gate])
         if cell.variant == "minimal":
             a_c = a["c"] + self.affine("h_prev", h, "c", "W_h", W["c"])
         elif cell.variant == "reset_before":
@@ -165,7 +174,7 @@ class Surgeon:
         return self.product("z", z, "c", c) + self.product("1 − z", keep, "h_prev", h)
 
     def _lstm(self, cell: LSTMCell, params: Any, x: Array, h: Array, c: Array) -> Any:
-        a = self._seen(params, x, h, "ifgo")
+        a = self._sent(self._seen(params, x, h, "ifgo"))
         if cell.peephole:
             a["i"] = a["i"] + self._peep(cell, params, 0, "c_prev", c)
             a["f"] = a["f"] + self._peep(cell, params, 1, "c_prev", c)

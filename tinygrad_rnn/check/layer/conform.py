@@ -154,7 +154,8 @@ def _refuted(
             wrong.setdefault(name, (what, o.trial))
     if "outputs" in wrong:
         wrong = {"outputs": wrong["outputs"]}
-    found, witness = conditions(c, base, failed)
+    c.by_numbers = any(o.wrong or o.refusal for o in failed)
+    found, witness = conditions(c, base, [o for o in failed if c.fails(o.trial)])
     changed = sorted({name for o in failed for name in o.changed})
     if changed:
         found.insert(0, f"its inputs are changed in place: {', '.join(changed)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,13 +13,14 @@ from tinygrad_rnn.functions import Array
 
 @dataclass
 class Equation:
-    """got = source ∘ factor + rest, a cotangent in each row."""
+    """got = source ∘ factor + rest, a cotangent in each row; ``others`` are wrong sources."""
 
     what: str
     got: Array
     source: Array
     factor: Array
     rest: Array | float = 0.0
+    others: Mapping[str, Array] = field(default_factory=dict)
 
 
 def fitted(e: Equation, rows: slice, s: Step) -> Array | None:

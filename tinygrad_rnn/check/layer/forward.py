@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.cells.cell import split
 from tinygrad_rnn.check.layer.anatomy import Surgeon
 from tinygrad_rnn.check.layer.forward_reading import forward_readings
-from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
+from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome
 from tinygrad_rnn.check.layer.rounding import differentiate
 from tinygrad_rnn.check.layer.trials import Trial, sized
 from tinygrad_rnn.functions import Array
@@ -34,6 +34,8 @@ def likely_forward_mistakes(c: Conformance, witness: Trial) -> list[str]:
     outcomes = [c.run(witness), c.run(replace(witness, seed=witness.seed + 1))]
     if any(not o.outputs or "outputs" not in o.wrong for o in outcomes):
         return []
+    if overflow := [text for text in map(_not_finite, outcomes) if text]:
+        return overflow[:1]
     for text, alternative in _alternatives(c.cell):
         if all(_agree(c, o, alternative) for o in outcomes):
             wrong = sorted({n for o in outcomes for n in _wrong_gradients(c, o, alternative)})
@@ -44,6 +46,15 @@ def likely_forward_mistakes(c: Conformance, witness: Trial) -> list[str]:
                 else "backward: it is the gradient of that forward pass",
             ]
     return [f"forward: {text}" for text in forward_readings(c, witness)]
+
+
+def _not_finite(o: Outcome) -> str:
+    """Name the outputs that are not finite, though they must be."""
+    assert o.reference is not None
+    pairs = zip(OUTPUTS, o.outputs, o.reference.outputs, strict=False)
+    bad = [n for n, y, true in pairs if (np.isfinite(true.value) & ~np.isfinite(y)).any()]
+    what = ", ".join(bad)
+    return f"forward: {what} is not finite: an overflow, or a division by zero" if bad else ""
 
 
 Alternative = Callable[[Any, Params, Array, State], Outputs]
@@ -144,6 +155,7 @@ def _of_parameters(cell: Any) -> Iterator[tuple[str, Alternative]]:
                 f"{one:g} is added to the preactivation of {gate}",
                 with_params(lambda cell, p, k=k, a=one: {"b": p["b"] + a * _block(cell, p, k)}),  # type: ignore[misc]
             )
+        yield f"gate {gate} is always 1", with_params(lambda cell, p, k=k: _always_one(cell, p, k))  # type: ignore[misc]
         for name in ("W_x", "W_h", "b"):
             yield (
                 f"{name} of gate {gate} is missing",
@@ -152,6 +164,21 @@ def _of_parameters(cell: Any) -> Iterator[tuple[str, Alternative]]:
                 ),
             )
     for which in (("W_x", "W_h", "b"), ("b",), ("W_h",), ("W_x",), ("W_x", "W_h")):
+        for k in range(len(gates)):
+            rest = [j for j in range(len(gates)) if j != k]
+            for size in range(1, len(gates)):
+                for others in combinations(rest, size):
+                    named = ", ".join(gates[j] for j in others)
+                    order = tuple(k if j in others else j for j in range(len(gates)))
+                    yield (
+                        f"{', '.join(which)} of gate {gates[k]} is used for {named} too",
+                        with_params(
+                            lambda cell, p, which=which, o=order: {  # type: ignore[misc]
+                                n: np.concatenate([split(p[n], len(o))[j] for j in o], axis=-1)
+                                for n in which
+                            }
+                        ),
+                    )
         for order in list(permutations(range(len(gates))))[1:]:
             yield (
                 f"the gates of {', '.join(which)} are in the order "
@@ -173,6 +200,16 @@ def _of_parameters(cell: Any) -> Iterator[tuple[str, Alternative]]:
                 }
             ),
         )
+
+
+def _always_one(cell: Any, p: Params, k: int) -> Params:
+    """Return parameters with which gate k is σ(10³) = 1."""
+    mask = _block(cell, p, k)
+    return {
+        "W_x": p["W_x"] * (1 - mask),
+        "W_h": p["W_h"] * (1 - mask),
+        "b": p["b"] * (1 - mask) + 1e3 * mask,
+    }
 
 
 def _block(cell: Any, params: Params, k: int) -> Array:
@@ -205,6 +242,7 @@ def _of_sequences(cell: Any) -> Iterator[tuple[str, Alternative]]:
     def after(change: Callable[[Outputs, State], Outputs]) -> Alternative:
         return lambda cell, p, x, s: change(_run(cell, p, x, s), s)
 
+    yield "every step starts from the initial state", _all_from_initial
     yield "hs is reversed in time", after(lambda o, s: [o[0][::-1], *o[1:]])
     yield "h_T is the first state", after(lambda o, s: [o[0], o[0][0], *o[2:]])
     yield (
@@ -212,6 +250,7 @@ def _of_sequences(cell: Any) -> Iterator[tuple[str, Alternative]]:
         after(lambda o, s: [np.concatenate([s[0][None], o[0][:-1]]), *o[1:]]),
     )
     if len(cell.state_names) == 2:
+        yield "the c_T that is returned is h_T", after(lambda o, s: [o[0], o[1], o[1]])
         yield "h_T and c_T are exchanged", after(lambda o, s: [o[0], o[2], o[1]])
         yield "c_T is tanh(c_T)", after(lambda o, s: [*o[:2], np.tanh(o[2])])
         yield "h0 and c0 are exchanged", lambda cell, p, x, s: _run(cell, p, x, s[::-1])
@@ -220,6 +259,11 @@ def _of_sequences(cell: Any) -> Iterator[tuple[str, Alternative]]:
                 "the output gate's peephole sees c_{t−1}",
                 lambda cell, p, x, s: _run(cell, p, x, s, late_peephole=True),
             )
+
+
+def _all_from_initial(cell: Any, p: Params, x: Array, state: State) -> Outputs:
+    steps = [_run(cell, p, x_t[None], state) for x_t in x]
+    return [np.concatenate([o[0] for o in steps]), *steps[-1][1:]]
 
 
 def _of_variants(cell: GRUCell) -> Iterator[tuple[str, Alternative]]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import permutations
-from typing import Any
 
 import numpy as np
 
@@ -19,12 +17,14 @@ from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.autodiff.tensor import raw
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.check.layer.anatomy import Surgeon
+from tinygrad_rnn.check.layer.arrays import after_first, on_arrays
 from tinygrad_rnn.check.layer.conditions import OTHERS, shortest
-from tinygrad_rnn.check.layer.outcome import Conformance
+from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.parts import SWEEP, laws
 from tinygrad_rnn.check.layer.reading import readings
 from tinygrad_rnn.check.layer.scene import Candidate, Gradients, Scene
 from tinygrad_rnn.check.layer.steps import on_factors, on_paths, on_slopes
+from tinygrad_rnn.check.layer.sweeps import on_sweeps
 from tinygrad_rnn.check.layer.trials import Trial
 from tinygrad_rnn.functions import Array
 
@@ -54,21 +54,23 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
             return [text]
     culprits = list(outcomes[0].wrong)
     same_shape = all(s.got[culprits[0]].shape == s.true[culprits[0]].shape for s in scenes)
-    if len(culprits) == 1 and same_shape and (remark := _single_entry(scenes, culprits[0])):
-        return remark
+    if len(culprits) == 1 and same_shape:
+        larger = c.run(replace(witness, scale=2.0**10))  # where no threshold hides the others
+        if remark := _single_entry([*outcomes, larger], culprits[0]):
+            return remark
     found = laws(c, witness)
     if not found or found[0].startswith(SWEEP):  # one step may be wrong besides
         found += readings(c, witness)
     return found
 
 
-def _single_entry(scenes: list[Scene], culprit: str) -> list[str]:
-    """Return a remark if one entry of one gradient is wrong, the same on both inputs."""
+def _single_entry(outcomes: list[Outcome], culprit: str) -> list[str]:
+    """Return a remark if one entry of one gradient is wrong, the same on all inputs."""
     where = set()
-    for s in scenes:
-        reference = s.outcome.reference
-        assert reference is not None
-        wrong = np.argwhere(reference.gradients[culprit].wrong(s.got[culprit]))
+    for o in outcomes:
+        if o.reference is None or list(o.wrong) != [culprit]:
+            return []
+        wrong = np.argwhere(o.reference.gradients[culprit].wrong(o.got[culprit]))
         where |= {tuple(int(k) for k in index) for index in wrong}
     if len(where) > 1:
         return []
@@ -76,9 +78,10 @@ def _single_entry(scenes: list[Scene], culprit: str) -> list[str]:
 
 
 def _candidates(scene: Scene, culprits: list[str], least: int) -> Iterator[Candidate]:
-    yield from _on_arrays(scene, culprits)
+    yield from on_arrays(scene, culprits)
     yield from _on_time(scene, culprits, least)
     yield from _on_cotangents(scene)
+    yield from on_sweeps(scene)
     if "r" in scene.clean[0]:
         yield (
             "the reset gate is differentiated in its other form, before for after the product",
@@ -89,143 +92,6 @@ def _candidates(scene: Scene, culprits: list[str], least: int) -> Iterator[Candi
     yield from on_slopes(scene)
     yield from on_paths(scene)
     yield from on_factors(scene)
-
-
-# ---- mistakes in finished arrays --------------------------------------------------------------
-
-
-def _on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
-    names = ", ".join(f"∂L/∂{n}" for n in culprits)
-
-    def each(change: Callable[[Scene, str], Array]) -> Callable[[Scene], Gradients]:
-        return lambda s: s.true | {n: change(s, n) for n in culprits}
-
-    def times(ratio: Callable[[Scene], float]) -> Callable[[Scene], Gradients]:
-        return each(lambda s, n: ratio(s) * s.true[n])
-
-    yield f"{names} is zero", times(lambda s: 0.0)
-    yield f"{names} has the wrong sign", times(lambda s: -1.0)
-    yield f"{names} is divided by N: a mean over the batch for a sum", times(lambda s: 1 / s.N)
-    yield f"{names} is divided by T: a mean over time for a sum", times(lambda s: 1 / s.T)
-    yield f"{names} is divided by T N", times(lambda s: 1 / (s.T * s.N))
-    for ratio in (2.0, 0.5, 3.0, 4.0):
-        yield f"{names} is {ratio:g} times what it must be", times(lambda s, r=ratio: r)  # type: ignore[misc]
-    first = culprits[0]
-    if scene.got[first].shape == scene.true[first].shape and np.any(scene.true[first]):
-        ratio = np.vdot(scene.got[first], scene.true[first]) / np.vdot(
-            scene.true[first], scene.true[first]
-        )
-        yield f"{names} is {ratio:.9g} times what it must be", times(lambda s: float(ratio))
-    for other in scene.true:
-        if len(culprits) == 1 and other != first and other.endswith("0") == first.endswith("0"):
-            yield (
-                f"∂L/∂{first} is ∂L/∂{other}",
-                lambda s, m=other: s.true | {first: s.true[m]},  # type: ignore[misc]
-            )
-    if "x" in culprits and len(culprits) == 1:
-        for shift in (1, -1):
-            yield (
-                f"∂L/∂x is shifted by {abs(shift)} step {'later' if shift > 0 else 'earlier'}",
-                each(lambda s, n, k=shift: np.roll(s.true[n], k, axis=0)),  # type: ignore[misc]
-            )
-        yield "∂L/∂x is reversed in time", each(lambda s, n: s.true[n][::-1])
-    if set(culprits) <= {"h0", "c0"}:
-        yield (
-            f"{names} is summed over the batch",
-            each(lambda s, n: np.broadcast_to(s.true[n].sum(axis=0), s.true[n].shape)),
-        )
-        yield (
-            f"{names} is the gradient of the state after step 1, not before it",
-            lambda s: s.true | {n: _after_first(s)[n] for n in culprits},
-        )
-    if culprits == ["c0"]:
-        yield (
-            "∂L/∂c0 misses the factor f of step 1",
-            lambda s: s.true | {"c0": s.true["c0"] / s.clean[0]["f"]},
-        )
-    if culprits == ["b_h"] and "b" in scene.true:
-        yield (
-            "∂L/∂b_h misses the factor r",
-            lambda s: s.true | {"b_h": s.true["b"][-s.cell.H :]},
-        )
-    if set(culprits) == {"h0", "c0"}:
-        yield (
-            "∂L/∂h0 and ∂L/∂c0 are exchanged",
-            lambda s: s.true | {"h0": s.true["c0"], "c0": s.true["h0"]},
-        )
-    if all(n in scene.params for n in culprits):
-        yield f"{names} is transposed", each(_transposed)
-        yield f"{names} is that of diagonal weights", each(_diagonal)
-        for n, sequence in ((0, "first"), (-1, "last")):
-            yield (
-                f"{names} counts the {sequence} sequence of the batch only",
-                lambda s, k=n: s.true | {m: _of_sequence(s, k)[m] for m in culprits},  # type: ignore[misc]
-            )
-        count = scene.cell.shapes["W_h"][1] // scene.cell.H
-        for order in list(permutations(range(count)))[1:]:
-            yield (
-                f"the gates' blocks in {names} are in another order",
-                each(lambda s, n, o=order: _reordered(s, n, o)),  # type: ignore[misc]
-            )
-
-
-def _blockwise(s: Scene, name: str, change: Callable[[list[Array]], list[Array]]) -> Array:
-    """Change the list of the gates' blocks of a parameter's gradient."""
-    g = s.true[name].T if s.map.transposed else s.true[name]
-    H = s.cell.H
-    if g.shape[-1] % H:
-        return s.true[name]
-    g = np.concatenate(change(np.split(g, g.shape[-1] // H, axis=-1)), axis=-1)
-    return g.T if s.map.transposed else g
-
-
-def _transposed(s: Scene, name: str) -> Array:
-    """Transpose every square block."""
-    return _blockwise(s, name, lambda blocks: [_if_square(b, b.T) for b in blocks])
-
-
-def _diagonal(s: Scene, name: str) -> Array:
-    """Keep the diagonal of every square block."""
-    return _blockwise(s, name, lambda blocks: [_if_square(b, b * np.eye(*b.shape)) for b in blocks])
-
-
-def _if_square(block: Array, instead: Array) -> Array:
-    return instead if block.ndim == 2 and block.shape[0] == block.shape[1] else block
-
-
-def _reordered(s: Scene, name: str, order: tuple[int, ...]) -> Array:
-    return _blockwise(
-        s, name, lambda blocks: [blocks[k] for k in order] if len(blocks) == len(order) else blocks
-    )
-
-
-def _after_first(s: Scene) -> Gradients:
-    """Return the gradients of the state after step 1, under the names of the initial one."""
-    extra = {f"{n}0": np.zeros((s.N, s.cell.H)) for n in s.cell.state_names}
-
-    def outputs(added: Any) -> list[Array]:
-        at = {f"{n}0": n for n in s.cell.state_names}
-        back = {v: k for k, v in at.items()}
-        return s.outputs(
-            s.inputs,
-            Surgeon(s.cell),
-            carry=lambda t, name, v: v + added[back[name]] if t == 1 else v,
-        )
-
-    _, pull = vjp(outputs, extra)
-    found: Gradients = pull(s.cotangents())[0]
-    found["h0"] = found["h0"] + s.cotangents()[0][0]
-    return found
-
-
-def _of_sequence(s: Scene, n: int) -> Gradients:
-    """Return the gradient of one sequence of the batch."""
-    d = []
-    for c in s.cotangents():
-        one = np.zeros_like(c)
-        one[..., n, :] = c[..., n, :]
-        d.append(one)
-    return s.gradient(d=d)
 
 
 # ---- mistakes in the sweep over time ----------------------------------------------------------
@@ -309,7 +175,7 @@ def _without_first(s: Scene) -> Gradients:
     """Return what a loop that stops before step 1 leaves: h0 gets what has come back so far."""
     found = s.gradient(weights=lambda t, n, v: raw(v) if t == 0 else v)
     found["x"][0] = 0
-    after = _after_first(s)
+    after = after_first(s)
     after["h0"] = after["h0"] - s.cotangents()[0][0]
     return found | {f"{n}0": after[f"{n}0"] for n in s.cell.state_names}
 
@@ -346,6 +212,17 @@ def _on_cotangents(scene: Scene) -> Iterator[Candidate]:
         ("the cotangents of hs are reversed in time", lambda c: c[::-1]),
         ("the cotangents of hs are used one step too late", lambda c: _moved(c, 1)),
     ]
+    if len(outputs) == 3:
+        together: list[tuple[str, Callable[[Array, Array], list[Array]]]] = [
+            ("the cotangent of c_T is added to that of h_T", lambda h, c: [h + c, 0 * c]),
+            ("the cotangent of h_T is added to that of c_T", lambda h, c: [0 * h, h + c]),
+            ("the cotangents of h_T and c_T are exchanged", lambda h, c: [c, h]),
+        ]
+        for text, merge in together:
+            yield (
+                text,
+                lambda s, f=merge: s.gradient(d=[s.cotangents()[0], *f(*s.cotangents()[1:])]),  # type: ignore[misc]
+            )
     yield "the cotangents of hs are used one step too early", _early
     for text, change in changes:
         yield (

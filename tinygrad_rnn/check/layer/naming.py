@@ -11,11 +11,18 @@ from tinygrad_rnn.check.layer.probe import Arrays
 from tinygrad_rnn.functions import Array
 
 GATES = ("i", "f", "o", "r", "z")
-SIGNED = ("g", "c", "h", "h_prev", "c_prev", "c_t", "tanh(c_t)", "u")
+SIGNED = ("g", "c", "h", "h_prev", "c_prev", "c_t", "tanh(c_t)", "u", "u without b_h")
 DIGITS = 2.0**-26  # half of those of float64: what is solved for loses some
 ROUGH = 2.0**-8  # relative: a half precision's worth, and an epsilon's
 SLACK = 2.0**-20  # in the logarithm of one number
-PRETTY = {"h_prev": "h_{t−1}", "c_prev": "c_{t−1}", "h": "h_t", "r ∘ h_prev": "r h_{t−1}"}
+PRETTY = {
+    "h_prev": "h_{t−1}",
+    "c_prev": "c_{t−1}",
+    "h": "h_t",
+    "r ∘ h_prev": "r h_{t−1}",
+    "u": "(h_{t−1} W_h + b_h)",
+    "u without b_h": "(h_{t−1} W_h)",
+}
 
 
 def pretty(name: str) -> str:
@@ -34,6 +41,10 @@ def factors(values: Arrays) -> Arrays:
         if f"a_{n}" in values:
             a = values[f"a_{n}"]
             found |= {f"a_{n}": a, f"(1 − a_{n})": 1 - a, f"(1 − a_{n}²)": 1 - a * a}
+    for n in GATES:  # of an array that holds the gate, not its preactivation
+        if n in values:
+            v = 1 / (1 + np.exp(-values[n]))
+            found |= {f"σ({n})": v, f"(1 − σ({n}))": 1 - v}
     for n in SIGNED:
         if n in values and not n.startswith("tanh"):
             v = np.tanh(values[n])
@@ -133,6 +144,8 @@ def _term(d: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
 
 def _said(sign: int, up: list[str], down: list[str]) -> str:
     minus = "" if sign > 0 else ", with the wrong sign"
+    if not up and len(down) == 2 and down[0] == down[1]:
+        return f"misses the factor {down[0]} twice: perhaps it is divided by it{minus}"
     if not up and down:
         return f"misses the factor {' '.join(down)}{minus}"
     if not down:

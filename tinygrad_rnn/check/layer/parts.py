@@ -63,20 +63,51 @@ def _linear(probe: Probe) -> list[str]:
     g, zero = of(d), of([0 * v for v in d])
     added = [n for n, v in zero.items() if np.any(v) and np.isfinite(v).all()]
     if added:
+        decays = [_proportion(zero[n], probe.inputs[n]) for n in added]
+        if all(decays):
+            return [
+                f"∂L/∂{n} has {k:.6g} times {n} added to it: weight decay"
+                for n, k in zip(added, decays, strict=True)
+            ]
         names = ", ".join(f"∂L/∂{n}" for n in added)
         return [f"{names} is not zero for cotangents of zero: something is added to it"]
     for times in (-1.0, 2.0**10, 2.0**-10, 2.0**-40):
-        names = _differing(probe, of([times * v for v in d]), {n: times * v for n, v in g.items()})
+        scaled = of([times * v for v in d])
+        names = _differing(probe, scaled, {n: times * v for n, v in g.items()})
         if names:
-            return [
-                f"backward is not linear in the cotangent: {times:g} times the cotangents do not "
-                f"give {times:g} times {names}"
+            size = f"1/{1 / times:g}" if times in (2.0**-10, 2.0**-40) else f"{times:g}"
+            limit = _limit(probe, scaled, of([2 * times * v for v in d])) if times > 1 else []
+            return limit or [
+                f"backward is not linear in the cotangent: {size} times the cotangents do not "
+                f"give {size} times {names}"
             ]
     other = [v[::-1] for v in d]
     both, o = of([v + w for v, w in zip(d, other, strict=True)]), of(other)
     names = _differing(probe, both, {n: v + o[n] for n, v in g.items()})
     text = "backward is not linear in the cotangent: for a sum of cotangents, {} is not the sum"
     return [text.format(names)] if names else []
+
+
+def _proportion(a: Array, to: Array) -> float:
+    """Return k if a = k to, else 0."""
+    k = float(np.vdot(a, to) / np.vdot(to, to))
+    return k if np.max(np.abs(a - k * to)) <= COARSE * np.max(np.abs(a)) else 0.0
+
+
+def _limit(probe: Probe, g: Arrays, of_larger: Arrays) -> list[str]:
+    """Say whether large gradients are limited: each entry, or all of them together."""
+    clipped = {}
+    for n, v in g.items():
+        most = float(np.max(np.abs(v), initial=0))
+        if np.isfinite(most) and np.count_nonzero(np.abs(v) == most) > 1:
+            clipped[n] = most
+    if clipped:
+        ends = {f"±{most:.6g}" for most in clipped.values()}
+        names = ", ".join(f"∂L/∂{n}" for n in clipped)
+        return [f"{names} never exceeds {' or '.join(sorted(ends))}: something is clipped"]
+    still = [n for n, v in g.items() if np.any(v) and probe.near(v, of_larger[n])]
+    names = ", ".join(f"∂L/∂{n}" for n in still)
+    return [f"{names} does not grow with the cotangents: clipped by its norm"] if still else []
 
 
 def _by_sequence(probe: Probe) -> list[str]:

@@ -117,5 +117,7 @@ def one_step(c: Conformance, trial: Trial) -> Step | None:
     surgeon = Surgeon(cell)
     surgeon.step(params, inputs["x"][0], tuple(inputs[f"{s}0"] for s in cell.state_names))
     values = {n: v[0] for n, v in surgeon.names[0].items()}
+    if "r" in values:
+        values["u without b_h"] = values["h_prev"] @ split(params["W_h"], 3)[2]
     got = {n: np.stack([row[n] for row in rows]) for n in rows[0]}
     return Step(probe, params, values, d_h, d_c, got)

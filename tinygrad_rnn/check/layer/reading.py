@@ -96,7 +96,7 @@ def _about(
         factors = [f for f in found_factors if f is not None]
         if len(factors) < len(found_factors):
             if rows != whole or len(parts) == 1:
-                found.append(f"is wrong{where}")
+                found.append(_from_other(each, steps, digits) or f"is wrong{where}")
             continue
         text = ratio_named(factors, [e.factor for e in each], values, digits)
         if text is not None:
@@ -112,6 +112,20 @@ def _about(
             break
     texts = {text.partition(" in what comes from ")[0] for text in found}
     return [*texts] if len(found) == 2 and len(texts) == 1 else found
+
+
+def _from_other(each: Sequence[Equation], steps: Sequence[Step], digits: float) -> str:
+    """Say from which other source it comes, and with which factor."""
+    for name in each[0].others:
+        own = [replace(e, source=e.others[name]) for e in each]
+        fits = [fitted(e, slice(None), s) for e, s in zip(own, steps, strict=True)]
+        factors = [f for f in fits if f is not None]
+        if len(factors) == len(own):
+            values = [s.values for s in steps]
+            text = ratio_named(factors, [e.factor for e in each], values, digits)
+            if text != "":
+                return f"comes from {name}" + (f", and {text}" if text else "")
+    return ""
 
 
 def _by_sign(
@@ -148,11 +162,22 @@ def _equations(s: Step, delta: Arrays) -> list[Equation]:
     if s.gates == "rzc":
         r, U = v["r"], s.blocks("W_h", s.params)["c"]
         prime = r * (1 - r)
+        before = delta["c"] / (1 - c * c)
+        through = {
+            "the δ of c itself": delta["c"],
+            "the δ of c through W_h": delta["c"] @ U.T,
+            "the δ of c through W_h not transposed": delta["c"] @ U,
+            "the derivative by c, without its tanh', through W_h": before @ U.T,
+            "the derivative by c, without its tanh'": before,
+            "the cotangent of h through W_h": d @ U.T,
+        }
         if "u" in v:
-            found.append(Equation("∂L/∂a_r", delta["r"], delta["c"], v["u"] * prime))
+            factor = v["u"] * prime
+            found.append(Equation("∂L/∂a_r", delta["r"], delta["c"], factor, others=through))
             found.append(Equation("∂L/∂b_h", s.got["b_h"], delta["c"], r))
         else:
-            found.append(Equation("∂L/∂a_r", delta["r"], delta["c"] @ U.T, h * prime))
+            source = through["the δ of c through W_h"]
+            found.append(Equation("∂L/∂a_r", delta["r"], source, h * prime, others=through))
     terms, rest = to_h(s, delta)
     return [*found, Equation(DIRECT, s.got["h0"], d, rest, sum(terms.values()))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Scene:
         self.surgeon = Surgeon(self.cell)
         self.outputs(self.inputs, self.surgeon)
         self.clean: list[Names] = self.surgeon.names
+        self.pulls: list[Any] = []  # of the single steps, for those who need them
 
     def same(self, name: str, predicted: Array) -> bool:
         """Return whether the layer's gradient is the predicted one, up to rounding."""
@@ -71,10 +72,15 @@ class Scene:
         return [np.stack(hs), *state][: len(self.outcome.outputs)]
 
     def gradient(
-        self, cut: Cut | None = None, d: Any = None, other_reset: bool = False, **changes: Any
+        self,
+        cut: Cut | None = None,
+        d: Any = None,
+        other_reset: bool = False,
+        order: Mapping[str, str] | None = None,
+        **changes: Any,
     ) -> Gradients:
         """Return the gradient with a cut, with other cotangents ``d``, or with changed states."""
-        surgeon = Surgeon(self.cell, cut, self.clean, other_reset=other_reset)
+        surgeon = Surgeon(self.cell, cut, self.clean, other_reset=other_reset, order=order or {})
         inputs = {k: np.asarray(v, float) for k, v in self.inputs.items()}
         _, pull = vjp(lambda v: self.outputs(v, surgeon, **changes), inputs)
         found: Gradients = pull([np.asarray(a, float) for a in d or self.cotangents()])[0]

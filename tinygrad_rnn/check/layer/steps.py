@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import permutations
 
 import numpy as np
 
@@ -15,7 +16,8 @@ def on_slopes(scene: Scene) -> Iterator[Candidate]:
     for name, kind in scene.surgeon.squashings.items():
         prime, place = f"{_symbol(kind)}'", f"slope {name}"
         formula = {"σ": f"{name}(1 − {name})", "tanh": f"1 − {name}²"}.get(kind, prime)
-        of = f"∂L/∂W_{name}" if len(name) == 1 else f"the gradient through {name}"
+        of = "∂L/∂a" if name == "h" else f"∂L/∂a_{name}"
+        of = of if len(name) == 1 else f"the gradient through {name}"
         for text, f in _slopes(kind, name):
             yield cut(place, text.format(of=of, name=name, prime=prime, formula=formula), f)
 
@@ -72,6 +74,12 @@ def on_paths(scene: Scene) -> Iterator[Candidate]:
         places = [f"path {p}" for p, w in scene.surgeon.affines.items() if w == weight]
         yield cut(
             places, f"{weight} is not transposed on the way back", lambda e, t: np.ones((1, 1))
+        )
+    own = "ifgo" if "f" in scene.clean[0] else "rz" if "r" in scene.clean[0] else ""
+    for order in list(permutations(own))[1:]:
+        yield (
+            f"the δ of the gates are put together in the order {' '.join(order)}",
+            lambda s, o=order: s.gradient(order=dict(zip(o, own, strict=True))),  # type: ignore[misc]
         )
     by_weight: dict[tuple[str, str], list[str]] = {}
     for path, weight in scene.surgeon.affines.items():
@@ -138,6 +146,7 @@ def _pretty(name: str) -> str:
         "c_prev": "c_{t−1}",
         "x": "x_t",
         "h": "h_t",
+        "u": "(h_{t−1} W_h + b_h)",
     }.get(name, name)
 
 
@@ -160,6 +169,8 @@ def _arrays(source: str) -> Iterator[tuple[Replacement, str]]:
         yield lambda e, t: e[max(t - 1, 0)][source], f"{source[0]}_{{t−2}}"
         yield lambda e, t: e[last][own] if t == 0 else e[t][source], "the last state at step 1"
         yield lambda e, t: e[last - t][source], "the reversed states"
+        yield lambda e, t: e[t][own if t == 0 else source], f"{_pretty(own)} at step 1"
+        yield lambda e, t: e[last][own], "the last state at every step"
 
 
 def on_factors(scene: Scene) -> Iterator[Candidate]:
@@ -191,8 +202,25 @@ def on_factors(scene: Scene) -> Iterator[Candidate]:
                 if name != other:
                     yield cut(place, f"{of} has {_pretty(name)} for {_pretty(other)}", named(name))
             if other in usable:
+                yield from _of_other_steps(place, of, other)
                 yield cut(
                     place,
                     f"{of} has the wrong sign",
                     lambda e, t, n=other: -e[t][n],  # type: ignore[misc]
                 )
+
+
+def _of_other_steps(place: str, of: str, other: str) -> Iterator[Candidate]:
+    """Take the factor from another step: the cache is read, or was written, at the wrong one."""
+    steps: list[tuple[str, Callable[[int, int], int]]] = [
+        ("the step after", lambda t, T: min(t + 1, T - 1)),
+        ("the step before", lambda t, T: max(t - 1, 0)),
+        ("the last step", lambda t, T: T - 1),
+    ]
+    for n in (other, *([f"{other[0]}_t" if other[0] == "c" else "h"] * other.endswith("_prev"))):
+        for text, at in steps:
+            yield cut(
+                place,
+                f"{of} has {_pretty(n)} of {text} for {_pretty(other)}",
+                lambda e, t, n=n, at=at: e[at(t, len(e))][n],  # type: ignore[misc]
+            )
