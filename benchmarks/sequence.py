@@ -41,7 +41,8 @@ SHAPES = (  # T, N, D, H
 PEERS: dict[str, Callable[..., Any]] = {"torch": by_torch, "jax": by_jax}
 COLUMNS = "ours", *PEERS, "floor"
 FIRST_CALL = """
-import time, numpy
+import sys, time, numpy
+sys.modules["scipy"] = None  # JAX brings SciPy, which Numba imports where it finds it; we do not
 start = time.process_time()
 from benchmarks.peers import ours, random_case
 ours(random_case({kind!r}, 100, 1, 8, 8, {dtype!r}))[0]()
