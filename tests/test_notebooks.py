@@ -65,10 +65,10 @@ def run(name, **values):
     return "\n".join(html.unescape(o.text) for o in outputs if o is not None), found
 
 
-def settings(name, menu, options):
-    """With each option of the menu both ends of all other controls; and mixtures of the ends."""
+def settings(name, menu, options, *more):
+    """With each option of the menu both ends of all other controls; mixtures of the ends; more."""
     others = [c for c in controls(name) if c != menu]
-    found = [{}]
+    found = [{}, *more]
     found += [dict.fromkeys(others, e) | {menu: o} for e in ("low", "high") for o in options]
     for low, high in (("low", "high"), ("high", "low")):
         found.append({c: low if i % 2 else high for i, c in enumerate(others)})
@@ -141,9 +141,12 @@ def test_engine(values):
     told, loss, at, gradient = d["told"], d["loss"], d["at"], d["gradient"]
     # Every step of the sweep is shown, and the sweep ends in the gradient.
     assert len(d["sweep"].splitlines()) == 2 + len(told.steps)
-    assert all(f">{step.term:.6g}</td>" in shown for step in told.steps)
+    totals = {"L": 1.0} | {step.parent: step.total for step in told.steps}
+    for step in told.steps:
+        assert f">{totals[step.node]:.6g} · {step.partial:.6g}</td>" in shown
+        assert f">{step.term:.6g}</td>" in shown
     for name, g in zip("wxb", gradient, strict=True):
-        assert told.gradients[name] == d["cotangent"][name] == g
+        assert told.gradients[name] == totals[name] == g
     assert str(d["drawing"]) in shown
     # What is shown is off the truth by no more than it may have rounded.
     by_rounded = tg.grad(loss, argnums=(0, 1, 2))
@@ -210,7 +213,7 @@ def assert_close(*results):
         assert (np.abs(a - b) <= bound * (1 + 2 * U)).all()
 
 
-@settings("bptt", "units", (1, 2))
+@settings("bptt", "units", (1, 2), {"window": 3}, {"units": 2, "position": 4, "window": 2})
 def test_bptt(values):
     shown, d = run("bptt", **values)
     cell, params, x, s = d["cell"], d["params"], d["x"], d["s"]
