@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from problems import (
 
 from tinygrad_rnn.autodiff import jacobian, jvp, vjp
 from tinygrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
+from tinygrad_rnn.cells.cell import finite
 from tinygrad_rnn.scalars import GF, assert_exact, errors, rounded, values
 
 # ---- the step ---------------------------------------------------------------------------------
@@ -354,3 +356,14 @@ def test_check_says_what_is_wrong() -> None:
         ValueError, match=r"W_x must have shape \(D, 4H\) = \(3, 16\), got \(3, 4\)"
     ):
         LSTMCell(3, 4).check(params)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("size", [1, 2**13 - 1, 2**13, 3 * 2**16 + 1])
+def test_what_is_not_finite_is_found_wherever_it_stands(size, dtype):
+    a = np.full((size, 1), np.finfo(dtype).max, dtype)  # the sum of its squares overflows
+    assert finite(a)
+    for i, bad in product({0, size // 2, size - 1}, (np.nan, np.inf, -np.inf)):
+        b = a.copy()
+        b[i] = bad
+        assert not finite(b)

@@ -215,8 +215,11 @@ def finite(a: Array) -> bool:
     # A small sum of squares is finite if all are, and may overflow: then look at each.
     if a.size < 2**13:
         return math.isfinite(np.vdot(a, a).real) or bool(np.isfinite(a).all())
-    steps = max(1, 2**16 * len(a) // a.size)  # in parts, so that the answers take little memory
-    return all(np.isfinite(a[t : t + steps]).all() for t in range(0, len(a), steps))
+    steps = max(1, 2**16 * len(a) // a.size)  # in parts, which stay in the cache
+    parts = (a[t : t + steps] for t in range(0, len(a), steps))
+    if a.dtype.kind == "c":
+        return all(np.isfinite(part).all() for part in parts)
+    return all(math.isfinite(part.max()) and math.isfinite(part.min()) for part in parts)
 
 
 @cache
