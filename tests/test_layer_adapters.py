@@ -76,6 +76,27 @@ def test_a_scan_of_jax_is_consistent() -> None:
     assert report.verdict == "CONSISTENT", str(report)
 
 
+def test_a_jax_function_that_looks_at_values_is_run_as_it_is() -> None:
+    """It cannot be compiled, and its gradient is that of the branch it takes."""
+    jax = pytest.importorskip("jax")
+
+    def rnn(p: Any, x: Any, h: Any) -> Any:
+        hs = []
+        for x_t in x:
+            a = x_t @ p["W_x"] + h @ p["W_h"] + p["b"]
+            h = jax.numpy.tanh(a) if (a > 0).any() else jax.numpy.tanh(a / 2 + a / 2)
+            hs.append(h)
+        return jax.numpy.stack(hs), h
+
+    layer = jax_layer(rnn)
+    inputs = {n: np.ones(s) for n, s in tg.RNNCell(1, 2).shapes.items()}
+    (hs, h_T), cache = layer.forward(inputs, np.ones((3, 1, 1)), np.zeros((1, 2)))
+    g = layer.backward((None, np.ones_like(h_T)), cache)
+    run = tg.unroll(tg.RNNCell(1, 2), inputs, np.ones((3, 1, 1)), (np.zeros((1, 2)),))
+    np.testing.assert_array_max_ulp(hs, run.outputs, 4)
+    assert np.all(g["h0"] > 0)
+
+
 @pytest.mark.parametrize(("adapter", "library"), [(torch_layer, "torch"), (jax_layer, "jax")])
 def test_the_example_of_an_adapter(adapter: Any, library: str) -> None:
     """The block of the docstring runs, and what it asserts holds."""

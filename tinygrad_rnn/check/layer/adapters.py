@@ -144,13 +144,25 @@ class JaxLayer:
 
     def __init__(self, jax: Any, f: Callable[..., Any]) -> None:
         self.name, self.f = jax.__name__, f
+        # Compiled once for each shape; a function that cannot be compiled is run as it is.
+        self.run = jax.jit(lambda *arrays: jax.vjp(f, *arrays))
+        self.pulled = jax.jit(lambda pull, d: pull(d))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JaxLayer:
+        """Return the layer itself: it keeps nothing from call to call but compiled code."""
+        return self
 
     def forward(self, params: Mapping[str, Array], x: Array, *state: Array) -> Any:
-        """Run ``f``, and keep its pullback."""
+        """Run ``f``."""
         jax = import_module(self.name)
         with jax.enable_x64(True):
-            arrays = jax.tree_util.tree_map(jax.numpy.asarray, (dict(params), x, *state))
-            outputs, pull = jax.vjp(self.f, *arrays)
+            arrays = dict(params), x, *state
+            try:
+                outputs, pull = self.run(*arrays)
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                self.run = lambda *arrays: jax.vjp(self.f, *arrays)  # it looks at values
+                self.pulled = lambda pull, d: pull(d)
+                outputs, pull = self.run(*arrays)
             values = jax.tree_util.tree_map(np.asarray, outputs)
         return values, (values, pull)
 
@@ -162,10 +174,9 @@ class JaxLayer:
         shown = values if isinstance(values, tuple) else (values,)
         with jax.enable_x64(True):
             d = tuple(
-                jax.numpy.asarray(np.zeros_like(v) if c is None else c)
-                for v, c in zip(shown, given, strict=True)
+                np.zeros_like(v) if c is None else c for v, c in zip(shown, given, strict=True)
             )
-            d_params, d_x, *d_state = pull(d if isinstance(values, tuple) else d[0])
+            d_params, d_x, *d_state = self.pulled(pull, d if isinstance(values, tuple) else d[0])
         found = {**d_params, "x": d_x, **dict(zip(("h0", "c0"), d_state, strict=False))}
         return {name: np.asarray(g) for name, g in found.items()}
 
