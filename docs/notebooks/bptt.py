@@ -108,7 +108,7 @@ def _(H, J, T, cell, h, params, position, x):
         _λ = [δ, *J[k:s][::-1]] if H == 1 or k == s else [lambdas[k + 1], J[k]]
         _back.append(rf"\lambda_{k} &= {product(_λ)}" + (f" = {tex(lambdas[k])}" if k < s else ""))
         _term = product([h[k - 1][:, None], local["b"]])
-        _adds.append(rf"k = {k}: \quad {_term} &= {tex(terms[k])}")
+        _adds.append(rf"k = {k}: & \quad {_term} = {tex(terms[k])}")
     mo.md(rf"""
     ## Every term
 
@@ -173,7 +173,7 @@ def _(kept, terms):
         axes = figure.subplots()
         sizes = {k: tg.global_norm(term) for k, term in terms.items()}
         axes.bar(list(sizes), list(sizes.values()), color="none", edgecolor="C1", label="cut off")
-        axes.bar(kept, [sizes[k] for k in kept], color="C0", label="kept")
+        axes.bar(kept, [sizes[k] for k in kept], color="C0", edgecolor="C0", label="kept")
         axes.set(xlabel="k", ylabel="size of the term", xticks=list(sizes))
         axes.legend()
 
