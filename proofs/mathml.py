@@ -13,7 +13,7 @@ from latex2mathml.converter import convert
 FORMULA = re.compile(r"(\$\$.+?\$\$|\$.+?\$)", re.S)
 GROUP = r"\{[^{}]*\}|\([^()]*\)"
 NAME = "[A-Za-z0-9α-ω∞]"  # not \w, to which ² and ᵀ belong
-INDEX = re.compile(rf"(?<!\s)_({GROUP}|(?:min|max|\d+|{NAME}{{1,2}})(?![A-Za-z0-9_]))")
+INDEX = re.compile(rf"(?<!\s)_({GROUP}|(?:min|max|out|\d+|{NAME}{{1,2}})(?![A-Za-z0-9_]))")
 EXPONENT = re.compile(rf"(?<!\s)\^({GROUP}|[−-]?{NAME}+|[⊤+])")
 VARIANTS = {"double-struck": "DOUBLE-STRUCK", "bold": "BOLD", "script": "SCRIPT"}
 UNSPACED = {c: c for c in "‖|⌈⌉⌊⌋/∂∞"}
