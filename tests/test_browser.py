@@ -187,6 +187,21 @@ def test_the_menu_of_a_narrow_screen(reader, site):
 
 
 @pytest.mark.parametrize(
+    ("name", "label"), [("errata", "corrected: "), ("ledger", "certified in: ")]
+)
+def test_wide_tables_are_cards_on_a_narrow_screen(reader, site, name, label):
+    reader.page.goto((site / f"{name}.html").as_uri())
+    labels = reader.page.get_by_text(label, exact=True)
+    sideways = """[...document.querySelectorAll(".table-wrapper")]
+        .filter((table) => table.scrollWidth > table.clientWidth).length"""
+    reader.dress(390, "light")
+    assert labels.first.is_visible()
+    assert reader.page.evaluate(sideways) == 0
+    reader.dress(1280, "light")
+    assert labels.first.is_hidden()
+
+
+@pytest.mark.parametrize(
     ("words", "found"),
     [
         ("vanishing", "theory/vanishing.html"),
