@@ -59,6 +59,25 @@ def test_fractions_and_boxes_can_be_enclosed() -> None:
     assert all(encloses(box.gradient[0], 1 - np.tanh(x) ** 2).item() for x in (-0.5, 0.0, 0.9))
 
 
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda x: 2.0 * x, 2.0),
+        (lambda x: x * 0.5 + 0.25, 0.5),
+        (lambda x: np.tanh(x * 0.0) - x / 4.0, -0.25),
+        (lambda x: np.where(x > 0, 3.0, x), 0.0),
+    ],
+)
+def test_a_float_may_be_the_last_factor(f: Any, slope: float) -> None:
+    assert tg.certify(f, [1.5]).contains(f(1.5), (slope,))
+
+
+def test_last_factors_are_multiplied_without_rounding() -> None:
+    (gradient,) = tg.certify(lambda x: 0.1 * (0.1 * x), [1.5], bits=128).gradient
+    assert encloses(gradient, Fraction(0.1) ** 2)
+    assert not encloses(gradient, 0.1 * 0.1)
+
+
 def test_an_undecidable_branch_is_undecided() -> None:
     f = lambda x: np.sum(np.where(np.tanh(x) - np.tanh(x) > 0, x, -x))  # noqa: E731
     with pytest.raises(Undecided, match="cannot be decided"):

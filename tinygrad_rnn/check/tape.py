@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_rnn.autodiff.sweeps import ancestors, sweep_backward
 from tinygrad_rnn.autodiff.tensor import Tensor, Trace
 from tinygrad_rnn.functions import Array
+from tinygrad_rnn.scalars import Ball, ball
 
 SELECTIONS = {"np.maximum", "np.minimum", "np.where", "getitem"}
 
@@ -46,6 +47,8 @@ def value_and_gradient(
                 "Keep to functions that do not convert."
             )
     seed = np.asarray(1, leaves[0].dtype)  # exact in every number system
+    if seed.dtype.hasobject and isinstance(output._value.item(), Ball):
+        seed = ball(1)  # a bare 1 times a float constant would be a float, and round from there on
     return output._value, sweep_backward([output], [seed], leaves)
 
 
