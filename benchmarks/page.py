@@ -1,7 +1,7 @@
 """The page on speed, from what the benchmarks measured.
 
-``python -m benchmarks.page sequence.json … chain.json … > docs/speed.md``: the files that
-``python -m benchmarks.sequence --json FILE`` and ``python -m benchmarks.chain --json FILE`` wrote.
+``python -m benchmarks.page FILE … > docs/speed.md``: what ``python -m benchmarks.sequence --json
+FILE``, ``chain`` and ``scaling`` wrote.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ python -m benchmarks.sequence --threads 1
 python -m benchmarks.chain --threads 1
 ```
 
-This page is made of such runs by `python -m benchmarks.page`. With several threads all contenders
-share the cores within one process, where other libraries' threads spin for a while after their
-work; alone, ours gain more from a second core than the table says.
+This page is made of such runs by `python -m benchmarks.page`. All contenders share one process and
+have the same number of threads; each begins when the threads of the one before it are asleep.
 """
 SEQUENCE = """## A sequence, forward and backward
 
 All gradients of a layer over T steps, N sequences, D inputs, H units, against `torch.nn.RNN`, `GRU`
 and `LSTM` (eager) and `jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix
 products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothing left to gain.
+"""
+SCALING = """## Long sequences
+
+`bptt` of one sequence (LSTM, D = 8, H = 32, float64), by `python -m benchmarks.scaling`: the time of
+a step, in units of that at T = 1000, and the memory of a call beside its arguments and its result.
+`checkpoint="sqrt"` runs everything twice, in memory that stays in the caches; the results are the
+same bit for bit.
 """
 CHAIN = """## A product of Jacobians
 
@@ -99,11 +105,31 @@ def chains(rows: list[Row]) -> Iterator[str]:
     )
 
 
+def scalings(rows: list[Row]) -> Iterator[str]:
+    """One line for every T, the plain road beside the checkpointed one."""
+    cost = {(row["T"], row["road"]): row["ms"] / row["T"] for row in rows}
+    memory = {(row["T"], row["road"]): row["memory_mb"] for row in rows}
+    head = ["T", "plain", "checkpointed", "plain, MB", "checkpointed, MB"]
+    roads = "plain", "checkpointed"
+    yield from table(
+        head,
+        [
+            [
+                f"{T:,}",
+                *(f"{cost[T, road] / cost[1000, 'plain']:.2f}" for road in roads),
+                *(f"{memory[T, road]:.3g}" for road in roads),
+            ]
+            for T in dict.fromkeys(row["T"] for row in rows)
+        ],
+    )
+
+
 def main() -> None:
     rows = [row for name in sys.argv[1:] for row in json.loads(Path(name).read_text())]
     print(HEAD)
-    print(SEQUENCE, *sequences([row for row in rows if "cell" in row]), sep="\n")
-    print(CHAIN, *chains([row for row in rows if "cell" not in row]), sep="\n", end="")
+    print(SEQUENCE, *sequences([row for row in rows if "dtype" in row]), sep="\n")
+    print(SCALING, *scalings([row for row in rows if "road" in row]), sep="\n")
+    print(CHAIN, *chains([row for row in rows if "jax_norms_ms" in row]), sep="\n", end="")
 
 
 if __name__ == "__main__":
