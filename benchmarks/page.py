@@ -37,8 +37,8 @@ products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothin
 """
 SCALING = """## Long sequences
 
-`bptt` of one sequence (LSTM, D = 8, H = 32, float64), by `python -m benchmarks.scaling`: the time of
-a step, in units of that at T = 1000, and the memory of a call beside its arguments and its result.
+`bptt` of one sequence (LSTM, D = 8, H = 32, float64), by `python -m benchmarks.scaling`: the time
+of a step, in units of that at T = 1000, and the memory of a call beside its arguments and its result.
 `checkpoint="sqrt"` runs everything twice, in memory that stays in the caches; the results are the
 same bit for bit.
 """
@@ -127,7 +127,7 @@ def scalings(rows: list[Row]) -> Iterator[str]:
 def main() -> None:
     rows = [row for name in sys.argv[1:] for row in json.loads(Path(name).read_text())]
     print(HEAD)
-    print(SEQUENCE, *sequences([row for row in rows if "dtype" in row]), sep="\n")
+    print(SEQUENCE, *sequences([row for row in rows if {"cell", "dtype"} <= row.keys()]), sep="\n")
     print(SCALING, *scalings([row for row in rows if "road" in row]), sep="\n")
     print(CHAIN, *chains([row for row in rows if "jax_norms_ms" in row]), sep="\n", end="")
 
