@@ -38,9 +38,9 @@ products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothin
 SCALING = """## Long sequences
 
 `bptt` of one sequence (LSTM, D = 8, H = 32, float64), by `python -m benchmarks.scaling`: the time
-of a step, in units of that at T = 1000, and the memory of a call beside its arguments and its result.
-`checkpoint="sqrt"` runs everything twice, in memory that stays in the caches; the results are the
-same bit for bit.
+of a step, in units of that at T = 1000, and the memory of a call beside its arguments and its
+result. `checkpoint="sqrt"` runs everything twice, in memory that stays in the caches; the results
+are the same bit for bit.
 """
 CHAIN = """## A product of Jacobians
 
