@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.check.layer.anatomy import Surgeon
-from tinygrad_rnn.check.layer.scene import Candidate, Gradients, Scene
+from tinygrad_rnn.check.layer.scene import COARSE, Candidate, Gradients, Scene
 from tinygrad_rnn.functions import Array
 
 
@@ -29,8 +29,7 @@ def on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
     yield f"{names} is divided by N: a mean over the batch for a sum", times(lambda s: 1 / s.N)
     yield f"{names} is divided by T: a mean over time for a sum", times(lambda s: 1 / s.T)
     yield f"{names} is divided by T N", times(lambda s: 1 / (s.T * s.N))
-    for kind in (np.float16, np.float32):
-        yield f"{names} is rounded to {kind.__name__}", each(lambda s, n, k=kind: _rounded(s, n, k))  # type: ignore[misc]
+    yield from on_precision(culprits)
     for ratio in (2.0, 0.5, 3.0, 4.0):
         yield f"{names} is {ratio:g} times what it must be", times(lambda s, r=ratio: r)  # type: ignore[misc]
     first = culprits[0]
@@ -38,7 +37,8 @@ def on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
         ratio = np.vdot(scene.got[first], scene.true[first]) / np.vdot(
             scene.true[first], scene.true[first]
         )
-        yield f"{names} is {ratio:.9g} times what it must be", times(lambda s: float(ratio))
+        if abs(ratio - 1) > COARSE:  # else it is an approximation
+            yield f"{names} is {ratio:.9g} times what it must be", times(lambda s: float(ratio))
     for other in scene.true:
         if len(culprits) == 1 and other != first and other.endswith("0") == first.endswith("0"):
             yield (
@@ -119,6 +119,16 @@ def on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
                 f"the gates' blocks in {names} are in another order",
                 each(lambda s, n, o=order: _reordered(s, n, o)),  # type: ignore[misc]
             )
+
+
+def on_precision(culprits: list[str]) -> Iterator[Candidate]:
+    """Round the culprits of a right gradient."""
+    names = ", ".join(f"∂L/∂{n}" for n in culprits)
+    for kind in (np.float16, np.float32):
+        yield (
+            f"{names} is rounded to {kind.__name__}",
+            lambda s, k=kind: s.true | {n: _rounded(s, n, k) for n in culprits},  # type: ignore[misc]
+        )
 
 
 def _rounded(s: Scene, name: str, kind: Any) -> Array:

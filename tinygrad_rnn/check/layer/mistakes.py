@@ -17,8 +17,9 @@ from tinygrad_rnn.autodiff import vjp
 from tinygrad_rnn.autodiff.tensor import raw
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.check.layer.anatomy import Surgeon
-from tinygrad_rnn.check.layer.arrays import after_first, on_arrays
+from tinygrad_rnn.check.layer.arrays import after_first, on_arrays, on_precision
 from tinygrad_rnn.check.layer.conditions import OTHERS, shortest
+from tinygrad_rnn.check.layer.naming import ROUGH
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.parts import SWEEP, laws
 from tinygrad_rnn.check.layer.reading import readings
@@ -49,16 +50,20 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     if no_arrays:
         return no_arrays
     scenes = [Scene(c, o) for o in outcomes]
-    for text, candidate in _candidates(scenes[0], list(outcomes[0].wrong), least):
+    culprits = list(outcomes[0].wrong)
+    nearly = all(scene.explained_by(lambda s: s.true) for scene in scenes)
+    possible = on_precision(culprits) if nearly else _candidates(scenes[0], culprits, least)
+    for text, candidate in possible:
         if all(scene.explained_by(candidate) for scene in scenes):
             return [text]
-    culprits = list(outcomes[0].wrong)
     same_shape = all(s.got[culprits[0]].shape == s.true[culprits[0]].shape for s in scenes)
     if len(culprits) == 1 and same_shape:
         larger = c.run(replace(witness, scale=2.0**10))  # where no threshold hides the others
         if remark := _single_entry([*outcomes, larger], culprits[0]):
             return remark
     found = laws(c, witness)
+    if not any("call" in text for text in found):
+        found = _approximation(c, witness) or found
     if not found or found[0].startswith(SWEEP):  # one step may be wrong besides
         found += readings(c, witness)
     return found
@@ -75,6 +80,25 @@ def _single_entry(outcomes: list[Outcome], culprit: str) -> list[str]:
     if len(where) > 1:
         return []
     return [f"only the entry {where.pop()} of ∂L/∂{culprit} is wrong"]
+
+
+def _approximation(c: Conformance, witness: Trial) -> list[str]:
+    """Say that all gradients are nearly right, and as nearly for larger cotangents."""
+    off = []
+    for scale in (1.0, 2.0**6):
+        scene = Scene(c, c.run(replace(witness, scale=scale * witness.scale)))
+        pairs = [(scene.got[n], v) for n, v in scene.true.items()]
+        if any(g.shape != v.shape or not np.isfinite(g).all() for g, v in pairs):
+            return []
+        off.append(
+            max(
+                float(np.max(np.abs(g - v))) / max(float(np.max(np.abs(v))), 1e-300)
+                for g, v in pairs
+            )
+        )
+    if not 0 < max(off) <= ROUGH or min(off) < max(off) / 8:
+        return []
+    return [f"right to {max(off):.0e} of the largest entry: a lower precision, or an approximation"]
 
 
 def _candidates(scene: Scene, culprits: list[str], least: int) -> Iterator[Candidate]:
@@ -140,7 +164,7 @@ def _on_time(scene: Scene, culprits: list[str], least: int) -> Iterator[Candidat
     if 1 < least <= T:
         yield f"BPTT cut after {least - 1} steps", lambda s: _windows(s, least - 1)
     for k in range(1, T):
-        yield f"the state is detached before step {k + 1}", held(lambda t, _, k=k: t == k)  # type: ignore[misc]
+        yield f"the state is detached before step {k + 1} of {T}", held(lambda t, _, k=k: t == k)  # type: ignore[misc]
     for k in range(2, T - 1):
         yield f"the state is detached every {k} steps", held(lambda t, _, k=k: t > 0 and t % k == 0)  # type: ignore[misc]
         for n in scene.cell.state_names if len(scene.cell.state_names) > 1 else ():

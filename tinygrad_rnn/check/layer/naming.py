@@ -93,7 +93,9 @@ def ratio_named(
             return "is right but for rounding: a lower precision, or an approximation"
         if not table:
             return ""
-        return _monomial(rho, table, near) or _term(a - b, table, near)
+        return (
+            _monomial(rho, table, near) or _term(a - b, table, near) or _with_constant(rho, table)
+        )
 
 
 def _monomial(rho: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
@@ -139,6 +141,24 @@ def _term(d: Array, table: Arrays, near: Callable[[Array, Array], bool]) -> str:
                     return f"has the term {' '.join(factors_there)} too much"
                 if near(whole, -d):
                     return f"misses the term {' '.join(factors_there)}"
+    return ""
+
+
+def _with_constant(rho: Array, table: Arrays) -> str:
+    """Write ρ as a constant times at most one factor over at most two."""
+    names = list(table)
+    logs = np.log(np.abs([table[n] for n in names]))
+    downs = [s for k in (1, 2) for s in combinations_with_replacement(range(len(names)), k)]
+    sums = np.array([logs[list(s)].sum(axis=0) for s in downs])
+    for up in (None, *range(len(names))):
+        rest = np.log(np.abs(rho)) + sums - (0 if up is None else logs[up])
+        for k in np.flatnonzero(np.ptp(rest, axis=1) <= SLACK):
+            down = [names[m] for m in downs[k]]
+            above = np.ones(len(rho)) if up is None else table[names[up]]
+            c = rho * np.prod([table[n] for n in down], axis=0) / above
+            if np.ptp(c) <= SLACK * abs(c[0]):
+                over = "" if up is None else f" {names[up]}"
+                return f"has {c[0]:.6g}{over} for {' '.join(down)}"
     return ""
 
 

@@ -118,6 +118,14 @@ class Conformance:
         o = self.run(trial)
         return bool(o.wrong or o.refusal) if self.by_numbers else o.failed
 
+    def repeats(self, trial: Trial) -> bool:
+        """Return whether equal calls on new objects give equal gradients."""
+        a, b = (
+            {n: np.asarray(g, float) for n, g in self._run(trial).got.items() if g is not None}
+            for _ in range(2)
+        )
+        return all(n in b and np.array_equal(v, b[n], equal_nan=True) for n, v in a.items())
+
     def _run(self, trial: Trial) -> Outcome:
         inputs = draw(self.cell, self.map, trial, self.params)
         given = {k: np.array(v) if trial.contiguous else strided(v) for k, v in inputs.items()}

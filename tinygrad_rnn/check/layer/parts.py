@@ -15,11 +15,11 @@ from tinygrad_rnn.check.layer.conditions import shortest
 from tinygrad_rnn.check.layer.naming import DIGITS, ratio_named
 from tinygrad_rnn.check.layer.outcome import Conformance
 from tinygrad_rnn.check.layer.probe import Arrays, Probe
+from tinygrad_rnn.check.layer.scene import COARSE
 from tinygrad_rnn.check.layer.subject import Refusal
 from tinygrad_rnn.check.layer.trials import Trial
 from tinygrad_rnn.functions import Array
 
-COARSE = 2.0**-16  # relative: a law is not broken by rounding, even to single precision
 SWEEP = "the sweep over time:"
 
 
@@ -49,8 +49,16 @@ def _differing(probe: Probe, a: Arrays, b: Arrays) -> str:
 
 def _repeatable(probe: Probe) -> list[str]:
     d = probe.cotangents()
-    names = _differing(probe, *(probe.gradient(probe.inputs, d) for _ in range(2)))
-    return [f"{names} differs between two equal calls: it is not deterministic"] if names else []
+    first, second, third = (probe.gradient(probe.inputs, d) for _ in range(3))
+    names = _differing(probe, first, second)
+    if not names:
+        return []
+    steady = {n: 2 * second[n] - first[n] for n in first}
+    if not _differing(probe, third, steady):
+        return [
+            f"{names} grows with every call: what earlier calls added is kept, not in the object"
+        ]
+    return [f"{names} differs between two equal calls: it is not deterministic"]
 
 
 def _linear(probe: Probe) -> list[str]:

@@ -90,9 +90,25 @@ def _explained(name: str, cases: Sequence[Case]) -> list[str]:
     text = _solved(cases, own)
     for gate in cases[0][0].gates:
         text = text or _through_one(name, gate, cases)
-    return text or _solved(
+    text = text or _solved(
         cases, [c + _strange(name, case) for c, case in zip(own, cases, strict=True)]
     )
+    return text or _as_a_whole(cases)
+
+
+def _as_a_whole(cases: Sequence[Case]) -> list[str]:
+    """Explain a path by a factor of all that goes back."""
+    found = []
+    for s, _, got, terms in cases:
+        whole = sum(terms.values())
+        found.append(fitted(Equation("", got, whole, np.ones(got.shape[1])), slice(None), s))
+    factors = [f for f in found if f is not None]
+    if len(factors) < len(cases) or len(factors[0]) != len(cases[0][0].values["h_prev"]):
+        return []
+    text = ratio_named(
+        factors, [np.ones(len(f)) for f in factors], [s.values for s, *_ in cases], DIGITS
+    )
+    return [f"all that goes back {text}"] if text else []
 
 
 def _own(case: Case) -> list[Column]:
@@ -114,6 +130,7 @@ def _strange(name: str, case: Case) -> list[Column]:
     if name == "W_h":
         found += [(f"the δ of {k} through W_h not transposed", 0.0, d[k] @ W[k]) for k in W]
         found += [(f"the δ of {k} itself", 0.0, d[k]) for k in W]
+        found.append(("the cotangent of h itself", 0.0, s.d_h))
     return found
 
 
@@ -127,6 +144,10 @@ def _solved(cases: Sequence[Case], columns: Sequence[Sequence[Column]]) -> list[
     if rank < A.shape[1] or not cases[0][0].probe.near(A @ times, y):
         return []
     found = []
+    known = [k for (_, true, _), k in zip(columns[0], times, strict=True) if true]
+    if len(known) > 1 and max(known) - min(known) <= DIGITS and abs(known[0] - 1) > DIGITS:
+        found = [f"everything counts {np.mean(known):.9g} times"]
+        columns = [[(text, k, v) for (text, _, v), k in zip(columns[0], times, strict=True)]]
     for (text, true, _), k in zip(columns[0], times, strict=True):
         if abs(k - true) <= DIGITS:
             continue

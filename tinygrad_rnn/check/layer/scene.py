@@ -16,6 +16,7 @@ from tinygrad_rnn.functions import Array
 
 Gradients = dict[str, Array]
 Candidate = tuple[str, Callable[["Scene"], Gradients]]
+COARSE = 2.0**-16  # relative: what single precision does is less
 FREEDOM = 64.0  # a wrong gradient may be a sum of larger terms than the right one
 
 

@@ -58,7 +58,7 @@ class Jacobian:
             shape, size = self.inputs[name].shape, np.abs(c) @ np.abs(J)
             spread = np.zeros(shape)
             values = [np.asarray(g.get(name)) for g in got]
-            if all(v.shape == shape for v in values):
+            if values and all(v.shape == shape for v in values):
                 spread = np.max([np.abs(v - values[0]) for v in values], axis=0)
             # Besides, a sum of that many terms is rounded.
             total = np.abs(c) @ error + 4 * len(c) * DOUBLE * size

@@ -1,0 +1,135 @@
+"""The likely mistake where only inputs and outputs are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+Array = Any
+Gradients = dict[str, Array]
+N, V, D = 4, 5, 3
+
+
+def inputs() -> Gradients:
+    rng = np.random.default_rng(0)
+    return {
+        "E": rng.standard_normal((V, D)),
+        "A": rng.standard_normal((D, D)),
+        "B": rng.standard_normal((D, D)),
+        "words": np.array([1, 0, 3, 1]),
+        "lengths": np.array([2, 3, 1, 3]),
+    }
+
+
+def reference(v: Any) -> Any:
+    h = np.tanh(v["E"][v["words"]] @ v["A"])
+    return h @ v["B"], h, np.sum(h * h) / 2
+
+
+class Layer:
+    """An embedding, a layer and a head; ``spoil`` may change cotangents, or the result."""
+
+    def __init__(self, cotangents: Any = None, result: Any = None) -> None:
+        self.cotangents, self.result = cotangents, result
+
+    def run(self, v: Gradients) -> Any:
+        x = v["E"][v["words"]]
+        h = np.tanh(x @ v["A"])
+        return (h @ v["B"], h, np.asarray(np.sum(h * h) / 2)), (v, x, h)
+
+    def backward(self, d: Any, cache: Any) -> Gradients:
+        v, x, h = cache
+        shapes = (N, D), (N, D), ()
+        d = [np.zeros(s, h.dtype) if k is None else k for s, k in zip(shapes, d, strict=True)]
+        if self.cotangents:
+            d = self.cotangents(v, *d)
+        delta = (d[0] @ v["B"].T + d[1] + d[2] * h) * (1 - h * h)
+        d_x = delta @ v["A"].T
+        g = {"E": np.zeros_like(v["E"]), "A": x.T @ delta, "B": h.T @ d[0]}
+        np.add.at(g["E"], v["words"], d_x)
+        if self.result:
+            self.result(g, v, d_x)
+        return g
+
+
+def overwrite(g: Gradients, v: Gradients, d_x: Array) -> None:
+    g["E"][v["words"]] = d_x
+
+
+def clip(g: Gradients, v: Gradients, d_x: Array) -> None:
+    for a in g.values():
+        np.clip(a, -0.1, 0.1, out=a)
+
+
+def longest(v: Gradients, p: Array, h: Array, s: Array) -> Any:
+    return p, h * (v["lengths"] == 3)[:, None], s
+
+
+def last(v: Gradients, p: Array, h: Array, s: Array) -> Any:
+    return p, h * (np.arange(N) == N - 1)[:, None], s
+
+
+MISTAKES: dict[str, Layer] = {
+    "∂L/∂A is zero": Layer(result=lambda g, v, x: g.update(A=0 * g["A"])),
+    "∂L/∂E, ∂L/∂A, ∂L/∂B is 0.25 times what it must be": Layer(
+        result=lambda g, v, x: g.update({n: a / 4 for n, a in g.items()})
+    ),
+    "∂L/∂B is ∂L/∂A": Layer(result=lambda g, v, x: g.update(B=g["A"])),
+    "∂L/∂A is transposed": Layer(result=lambda g, v, x: g.update(A=g["A"].T)),
+    "∂L/∂E is reversed along its axis 0": Layer(
+        result=lambda g, v, x: g.update(E=g["E"][::-1].copy())
+    ),
+    "the cotangent of outputs[1] is ignored": Layer(lambda v, p, h, s: (p, 0 * h, s)),
+    "the cotangent of outputs[2] is taken for 1": Layer(lambda v, p, h, s: (p, h, 0 * s + 1)),
+    "the cotangents of outputs[0] and outputs[1] are exchanged": Layer(
+        lambda v, p, h, s: (h, p, s)
+    ),
+    "the cotangent of outputs[1] is used only where lengths is greatest": Layer(longest),
+    "of the cotangent of outputs[1] only the last slice along its axis 0 is used": Layer(last),
+    "only rows of ∂L/∂E that words names more than once are wrong: "
+    "their terms must be added up, as by np.add.at": Layer(result=overwrite),
+    "∂L/∂E, ∂L/∂A, ∂L/∂B never exceeds ±0.1: something is clipped": Layer(result=clip),
+    "∂L/∂A is not zero for cotangents of zero: something is added to it": Layer(
+        result=lambda g, v, x: g.update(A=g["A"] + v["A"] / 8)
+    ),
+}
+
+
+@pytest.mark.parametrize("given", [reference, None], ids=["reference", "alone"])
+@pytest.mark.parametrize("expected", MISTAKES)
+def test_the_mistake_is_named(expected: str, given: Callable[..., Any] | None) -> None:
+    layer = MISTAKES[expected]
+    found = tg.check_backward(layer.run, layer.backward, inputs(), reference=given)
+    assert (found.verdict, found.mistakes) == ("REFUTED", [expected]), str(found)
+
+
+def test_the_layer_itself_is_right() -> None:
+    layer = Layer()
+    assert tg.check_backward(layer.run, layer.backward, inputs()).verdict == "CONSISTENT"
+
+
+def test_a_mistake_that_is_none_of_these_is_not_named() -> None:
+    def spoil(g: Gradients, v: Gradients, d_x: Array) -> None:
+        g["A"] *= 1 + np.tanh(v["A"])
+
+    layer = Layer(result=spoil)
+    found = tg.check_backward(layer.run, layer.backward, inputs(), reference=reference)
+    assert (found.verdict, found.culprits, found.mistakes) == ("REFUTED", ["A"], [])
+
+
+def test_what_is_kept_from_earlier_calls_is_told() -> None:
+    kept: Gradients = {}
+
+    def keep(g: Gradients, v: Gradients, d_x: Array) -> None:
+        kept["A"] = g["A"] = kept.get("A", np.zeros_like(g["A"])) + g["A"]
+
+    layer = Layer(result=keep)
+    found = tg.check_backward(layer.run, layer.backward, inputs(), reference=reference)
+    assert found.culprits == ["A"]
+    assert found.conditions == ["only on the second call: equal calls give different gradients"]
+    assert found.mistakes == []
