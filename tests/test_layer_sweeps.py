@@ -104,6 +104,12 @@ class NeverHandedOn(Loop):
         return came
 
 
+class BothFinal(Loop):
+    def backward(self, d: Any, cache: Any) -> Any:
+        hs, h, c = d
+        return super().backward((hs, h, c if h is None else h + (0 if c is None else c)), cache)
+
+
 class Clipped(Loop):
     def backward(self, d: Any, cache: Any) -> Any:
         return {k: np.clip(v, -5, 5) for k, v in super().backward(d, cache).items()}
@@ -130,6 +136,7 @@ EXPECTED = {
     Exchanged: "what goes back through h and through c is exchanged",
     NeverHandedOn: "what goes back through h and c is never handed on: "
     "every step gets what the first one of the sweep got",
+    BothFinal: "the cotangent of h_T is also added to that of c_T",
     Clipped: "∂L/∂W, ∂L/∂b, ∂L/∂x, ∂L/∂h0, ∂L/∂c0 never exceeds ±5: something is clipped",
     Decayed: "∂L/∂W has 0.5 times W added to it: weight decay",
     Rounded: "∂L/∂x is rounded to float32",
@@ -169,7 +176,7 @@ def test_a_change_in_place_is_told_and_so_is_when_it_makes_numbers_wrong() -> No
         "its inputs are changed in place: d_hs",
         "only on the second call: when backward is called twice on one cache",
     ]
-    assert found.first_wrong_step == 1
+    assert found.first_wrong_step is None  # a single call is right
 
 
 class Thresholds(Loop):
@@ -197,6 +204,20 @@ def test_an_overflow_is_called_so() -> None:
     assert found.culprits == ["outputs"]
     assert found.mistakes == [
         "forward: hs, h_T, c_T is not finite: an overflow, or a division by zero"
+    ]
+
+
+class Undefined(Loop):
+    def backward(self, d: Any, cache: Any) -> Any:
+        a = cache[0]["b"][0]
+        return {k: v * (np.exp(a) / np.exp(a)) for k, v in super().backward(d, cache).items()}
+
+
+def test_a_gradient_that_is_not_finite_is_called_so() -> None:
+    found = report(Undefined)
+    assert found.conditions == ["only saturated: with logits of ±800"]
+    assert found.mistakes == [
+        "∂L/∂W, ∂L/∂b, ∂L/∂x, ∂L/∂h0, ∂L/∂c0 is not finite: an overflow, or a division by zero"
     ]
 
 

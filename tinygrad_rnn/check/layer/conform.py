@@ -167,7 +167,8 @@ def _refuted(
     return LayerReport(
         "REFUTED",
         culprits,
-        first_wrong_step(c, witness),
+        # Cotangents that the first call changed are not those of one step any more.
+        None if witness.protocol == "twice" and changed else first_wrong_step(c, witness),
         found,
         _mistakes(c, witness, forward="outputs" in wrong),
         {name: wrong[name][0].describe(str(wrong[name][1])) for name in culprits},

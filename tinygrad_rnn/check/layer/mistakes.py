@@ -50,6 +50,10 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     if no_arrays:
         return no_arrays
     scenes = [Scene(c, o) for o in outcomes]
+    overflown = [n for n, g in scenes[0].got.items() if _overflown(g, scenes[0].true[n])]
+    if overflown:
+        names = ", ".join(f"∂L/∂{n}" for n in overflown)
+        return [f"{names} is not finite: an overflow, or a division by zero"]
     culprits = list(outcomes[0].wrong)
     nearly = all(scene.explained_by(lambda s: s.true) for scene in scenes)
     possible = on_precision(culprits) if nearly else _candidates(scenes[0], culprits, least)
@@ -67,6 +71,10 @@ def likely_mistakes(c: Conformance, witness: Trial) -> list[str]:
     if not found or found[0].startswith(SWEEP):  # one step may be wrong besides
         found += readings(c, witness)
     return found
+
+
+def _overflown(got: Array, true: Array) -> bool:
+    return got.shape == true.shape and bool((np.isfinite(true) & ~np.isfinite(got)).any())
 
 
 def _single_entry(outcomes: list[Outcome], culprit: str) -> list[str]:
@@ -240,6 +248,8 @@ def _on_cotangents(scene: Scene) -> Iterator[Candidate]:
         together: list[tuple[str, Callable[[Array, Array], list[Array]]]] = [
             ("the cotangent of c_T is added to that of h_T", lambda h, c: [h + c, 0 * c]),
             ("the cotangent of h_T is added to that of c_T", lambda h, c: [0 * h, h + c]),
+            ("the cotangent of c_T is also added to that of h_T", lambda h, c: [h + c, c]),
+            ("the cotangent of h_T is also added to that of c_T", lambda h, c: [h, h + c]),
             ("the cotangents of h_T and c_T are exchanged", lambda h, c: [c, h]),
         ]
         for text, merge in together:
