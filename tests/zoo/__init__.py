@@ -1,6 +1,17 @@
 """Recurrent layers as people write them: faulty ones, the truth about them, and correct ones."""
 
-from . import blind, fused, gru, hidden, lstm, rnn, rnn_calls, styles, unusual  # noqa: F401  # they enter
+from . import (  # noqa: F401  # they enter
+    blind,
+    fused,
+    gru,
+    hidden,
+    lstm,
+    rnn,
+    rnn_calls,
+    styles,
+    sweeps,
+    unusual,
+)  # fmt: skip
 from .entry import CELLS, REGISTRY, Entry
 from .stacks import COMPOSITES, Composite
 
