@@ -133,3 +133,57 @@ def test_what_is_kept_from_earlier_calls_is_told() -> None:
     assert found.culprits == ["A"]
     assert found.conditions == ["only on the second call: equal calls give different gradients"]
     assert found.mistakes == []
+
+
+class Padded:
+    """A tanh layer with lengths; ``spoil`` may change what it gets and gives."""
+
+    def __init__(self, h_T: Any = None, result: Any = None) -> None:
+        self.h_T, self.result = h_T, result
+
+    def forward(self, p: Gradients, x: Array, h: Array, lengths: Array) -> Any:
+        steps, hs = [], []
+        for t, x_t in enumerate(x):
+            on = (t < lengths)[:, None]
+            new = np.tanh(x_t @ p["W_x"] + h @ p["W_h"] + p["b"])
+            steps.append((h, new, on))
+            h = np.where(on, new, h)
+            hs.append(h)
+        return (np.stack(hs), h), (p, x, steps, lengths)
+
+    def backward(self, d: Any, cache: Any) -> Gradients:
+        p, x, steps, lengths = cache
+        g = {k: np.zeros_like(v) for k, v in p.items()} | {"x": np.zeros_like(x)}
+        back = np.zeros_like(steps[0][0]) if d[1] is None else d[1]
+        if self.h_T:
+            back = self.h_T(back, lengths, len(x))
+        for t in reversed(range(len(x))):
+            h, new, on = steps[t]
+            d_h = back if d[0] is None else back + d[0][t]
+            delta = d_h * (1 - new * new) * on
+            g["W_x"] += x[t].T @ delta
+            g["W_h"] += h.T @ delta
+            g["b"] += delta.sum(axis=0)
+            g["x"][t] = delta @ p["W_x"].T
+            back = delta @ p["W_h"].T + d_h * ~on
+        if self.result:
+            self.result(g)
+        return g | {"h0": back}
+
+
+WITH_LENGTHS = {
+    "the cotangent of h_T is used only where lengths is greatest": Padded(
+        lambda d, lengths, T: d * (lengths == T)[:, None]
+    ),
+    "∂L/∂b is 2 times what it must be": Padded(result=lambda g: g.update(b=2 * g["b"])),
+}
+
+
+@pytest.mark.parametrize("expected", WITH_LENGTHS)
+def test_a_layer_with_lengths(expected: str) -> None:
+    layout = {"lengths": "lengths"}
+    cell = tg.RNNCell(3, 4)
+    right = tg.check_layer(Padded(), cell, map=layout, budget="quick")
+    assert right.verdict == "CONSISTENT", str(right)
+    found = tg.check_layer(WITH_LENGTHS[expected], cell, map=layout, budget="quick")
+    assert found.mistakes == [expected], str(found)

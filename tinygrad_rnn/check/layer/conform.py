@@ -17,6 +17,7 @@ from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.report import LayerReport
 from tinygrad_rnn.check.layer.subject import Subject
 from tinygrad_rnn.check.layer.trials import BUDGETS, Trial, battery
+from tinygrad_rnn.check.layer.whole import likely_mistakes_with_lengths
 from tinygrad_rnn.functions import Array
 
 
@@ -181,7 +182,7 @@ def _refuted(
 
 def _mistakes(c: Conformance, witness: Trial, forward: bool) -> list[str]:
     if c.map.lengths:  # the anatomy of a cell has none
-        return []
+        return [] if forward else likely_mistakes_with_lengths(c, witness)
     return (likely_forward_mistakes if forward else likely_mistakes)(c, witness)
 
 

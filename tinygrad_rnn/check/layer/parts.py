@@ -83,7 +83,7 @@ def _linear(probe: Probe) -> list[str]:
         scaled = of([times * v for v in d])
         names = _differing(probe, scaled, {n: times * v for n, v in g.items()})
         if names:
-            size = f"1/{1 / times:g}" if times in (2.0**-10, 2.0**-40) else f"{times:g}"
+            size = {2.0**-10: "2⁻¹⁰", 2.0**-40: "2⁻⁴⁰"}.get(times, f"{times:g}")
             limit = _limit(probe, scaled, of([2 * times * v for v in d])) if times > 1 else []
             return limit or [
                 f"backward is not linear in the cotangent: {size} times the cotangents do not "

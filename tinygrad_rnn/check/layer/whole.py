@@ -7,12 +7,16 @@ A candidate is a complete gradient with one mistake in it, as in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinygrad_rnn.check.layer.rounding import Reference
+from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome, specification
+from tinygrad_rnn.check.layer.probe import Probe
+from tinygrad_rnn.check.layer.rounding import Reference, differentiate
 from tinygrad_rnn.check.layer.scene import COARSE, FREEDOM
+from tinygrad_rnn.check.layer.subject import Refusal
+from tinygrad_rnn.check.layer.trials import Trial, draw_lengths, sized
 from tinygrad_rnn.functions import Array
 
 Arrays = dict[str, Array]
@@ -66,6 +70,41 @@ def likely_mistakes(calls: Sequence[Call], culprits: list[str]) -> list[str]:
             return [text]
     observed = [_observations(c, culprits) for c in calls]
     return observed[0] if all(o == observed[0] for o in observed) else []
+
+
+def likely_mistakes_with_lengths(c: Conformance, witness: Trial) -> list[str]:
+    """Return what explains a layer of a cell, of which the lengths leave no simple step."""
+    outcomes = [c.run(replace(witness, seed=witness.seed + k)) for k in (0, 1)]
+    if any(o.reference is None or not o.wrong for o in outcomes):
+        return []
+    try:
+        found = likely_mistakes([_call(c, o) for o in outcomes], list(outcomes[0].wrong))
+    except Refusal:
+        return []
+    for k, name in enumerate(OUTPUTS):
+        found = [text.replace(f"outputs[{k}]", name) for text in found]
+    return found
+
+
+def _call(c: Conformance, o: Outcome) -> Call:
+    probe, trial = Probe(c, o.trial), o.trial
+    spec = specification(sized(c.cell, trial), c.map, trial, len(o.outputs))
+
+    def full(d: Cotangents) -> list[Array]:
+        return [
+            np.zeros(y.shape) if v is None else np.asarray(v)
+            for v, y in zip(d, o.outputs, strict=True)
+        ]
+
+    def truth(d: Cotangents) -> Arrays:
+        found = differentiate(spec, o.inputs, lambda _: full(d), np.dtype(float))
+        return {n: g.value for n, g in found.gradients.items()}
+
+    assert o.reference is not None
+    got = {n: np.asarray(o.got.get(n, np.nan), float) for n in o.reference.gradients}
+    inputs = o.inputs | {c.map.lengths: draw_lengths(trial)}
+    again = lambda d: probe.gradient(o.inputs, full(d))  # noqa: E731
+    return Call(inputs, o.cotangents, got, o.reference, again, truth)
 
 
 def _candidates(c: Call, culprits: list[str]) -> Iterator[Candidate]:
@@ -147,18 +186,26 @@ def _on_cotangents(c: Call) -> Iterator[Candidate]:
                     f"of {of} only the {which} slice {where} is used{''.join(also)}",
                     _with_cotangent(k, lambda v, a=axis, at=at: _only(v, a, at)),  # type: ignore[misc]
                 )
-            for name, mark in marks.items():
-                full = mark.reshape(-1, *[1] * (len(shape) - axis - 1))
-                yield (
-                    f"{of} is used only where {name} is greatest",
-                    _with_cotangent(k, lambda v, m=full: v * m),  # type: ignore[misc]
-                )
+            for name in marks:
+                yield f"{of} is used only where {name} is greatest", _where_greatest(k, axis, name)
         for j in range(k):
             if shapes[j] == shape:
                 yield (
                     f"the cotangents of outputs[{j}] and outputs[{k}] are exchanged",
                     lambda s, j=j, k=k: s.truth(_exchanged(s.cotangents, j, k)),  # type: ignore[misc]
                 )
+
+
+def _where_greatest(k: int, axis: int, name: str) -> Callable[[Call], Mapping[str, Array]]:
+    def candidate(s: Call) -> Mapping[str, Array]:
+        a = s.inputs[name]
+
+        def masked(v: Array) -> Array:
+            return v * (a == a.max()).reshape(-1, *[1] * (v.ndim - axis - 1))
+
+        return _with_cotangent(k, masked)(s)
+
+    return candidate
 
 
 def _only(v: Array, axis: int, at: int) -> Array:
