@@ -1,6 +1,5 @@
 """Settings shared by all tests: how Hypothesis searches, and one thread per process."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -14,13 +13,6 @@ from hypothesis import HealthCheck, settings
 # Before anything loads NumPy: a BLAS with one thread sums in the same order every time, and the
 # test processes do not fight over the cores.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-
-# Numba notices a change of a kernel's own file only. So that no test runs yesterday's kernels, what
-# it compiles is kept under a name made from all of their sources; the processes share it.
-_root = Path(__file__).parents[1]
-_sources = sorted((_root / "tinygrad_rnn" / "kernels").glob("*.py"))
-_digest = hashlib.sha256(b"".join(p.read_bytes() for p in _sources)).hexdigest()[:16]
-os.environ["NUMBA_CACHE_DIR"] = str(_root / ".numba_cache" / _digest)
 
 # No deadline and no complaint about slow generation: a busy machine is not a counterexample.
 settings.register_profile(
@@ -57,7 +49,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
         quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
         done = subprocess.run(
-            [*command, str(_root / "docs"), str(folder)], capture_output=True, text=True, env=quiet
+            [*command, str(Path(__file__).parents[1] / "docs"), str(folder)],
+            capture_output=True,
+            text=True,
+            env=quiet,
         )
         written = shared / "site.log"
         written.write_text(f"{done.stderr}exit status {done.returncode}", encoding="utf-8")

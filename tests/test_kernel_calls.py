@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_an_overflow_is_not_silent() -> None:
 
 
 # ---- any array, any thread --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("XDG_CACHE_HOME", "tinygrad_rnn/kernels-*/kernels_*"), ("NUMBA_CACHE_DIR", "kernels_*")],
+)
+def test_what_is_compiled_is_kept_outside_the_package(name, place, tmp_path) -> None:
+    code = "from tinygrad_rnn.kernels import lstm; print(lstm._forward.stats.cache_path)"
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment[name] = str(tmp_path)
+    printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert fnmatch(printed.strip(), str(tmp_path / place))
 
 
 def read_only(a: Any) -> Any:

@@ -2,7 +2,4 @@
 
 Each of `rnn`, `gru` and `lstm` has two functions, forward and backward; `elementwise` and `matmul`
 are what they are made of. Importing them loads Numba, so whoever uses them imports them late.
-
-Numba recompiles what it keeps on disk when the file of a kernel changes, but not when a file does
-from which the kernel takes a part: then remove ``__pycache__``.
 """

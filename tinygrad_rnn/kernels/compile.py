@@ -8,14 +8,18 @@ for bit however they are divided among threads.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import config, njit, types
 from numba.extending import overload, register_jitable
+
+from tinygrad_rnn.user_cache import user_cache
 
 Array = Any
 
@@ -27,17 +31,30 @@ OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "no_cfu
 PART: Any = {**OPTIONS, "no_cpython_wrapper": True}
 PLAIN = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
+# Compiled kernels are kept in a folder of the user's, since pip would leave them behind in that of
+# the package; named after all sources, since Numba compares that of the kernel alone, not of parts.
+_sources = sorted(Path(__file__).parent.glob("*.py"))
+_digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in _sources)).hexdigest()
+KEPT = user_cache() / f"kernels-{_digest[:16]}"
+
 BLOCK = 32  # rows that travel through time together: their buffers stay in cache
 GRAIN = 8  # blocks begin at multiples of it
 PARALLEL = 2e7  # multiplications below which a second thread costs more than it saves
 
 
 def kernel(f: Callable[..., Any]) -> Any:
-    """Compile ``f`` on its first call, without the GIL; keep it on disk where a place is found."""
+    """Compile ``f`` on its first call, without the GIL; keep it on disk where a place is found.
+
+    The place is ``NUMBA_CACHE_DIR`` if that is set.
+    """
+    given = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = given or str(KEPT)  # type: ignore[attr-defined]
     try:
         return njit(nogil=True, cache=True, **OPTIONS)(f)
     except RuntimeError:  # Numba finds no folder that it may write to
         return njit(nogil=True, **OPTIONS)(f)
+    finally:
+        config.CACHE_DIR = given  # type: ignore[attr-defined]
 
 
 def loop(f: Callable[..., Any]) -> Any:

@@ -123,6 +123,11 @@ if PLAIN:
         """Return A."""
         return A
 
+    def copy_panel(B: Array, k: int, p: int, panels: Array, q: int, m: int) -> None:
+        """Set row m of panel q to what stands in row k of B at the place of panel p."""
+        w = panels.shape[2]
+        panels[q, m] = B[k, p * w : (p + 1) * w]
+
     def add_product(A: Array, B: Array, out: Array) -> None:
         """Add A (M, K) times the panels B to out (M, …), as wide as the panels; K ≥ 1."""
         product = np.concatenate(list(A[:, : B.shape[1]] @ B), axis=1)
@@ -141,6 +146,25 @@ else:
             return args[0]
 
         return any_layout(A), codegen
+
+    @intrinsic
+    def copy_panel(typing: Any, B: Any, k: Any, p: Any, panels: Any, q: Any, m: Any) -> Any:
+        """Set row m of panel q to what stands in row k of B at the place of panel p."""
+        integer, byte = ir.IntType(64), ir.IntType(8)
+        row = ir.VectorType(byte, WIDTH).as_pointer()
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> None:
+            def place(array: Any, kind: Any, i: Any, offset: Any) -> Any:
+                array = context.make_array(kind)(context, builder, array)
+                stride = builder.extract_value(array.strides, 0)
+                offset = builder.add(builder.mul(i, stride), builder.mul(offset, integer(WIDTH)))
+                start = builder.bitcast(array.data, byte.as_pointer())
+                return builder.bitcast(builder.gep(start, [offset]), row)
+
+            source, target = place(args[0], B, *args[1:3]), place(args[3], panels, *args[4:6])
+            builder.store(builder.load(source, align=1), target, align=1)
+
+        return types.void(B, types.intp, types.intp, panels, types.intp, types.intp), codegen
 
     @loop
     def add_product(A: Array, B: Array, out: Array) -> None:
@@ -200,7 +224,6 @@ def _correlate(
             for n in range(TALL):
                 tiles[i, m, n] = 0
     some = np.empty((SIDE, DEEP, w), A.dtype)  # panels side by side, which B is read along
-    words, source = some.view(np.int64), B.view(np.int64)  # fewer to copy
     parts = -(-long // DEEP)  # of each piece
     for i in range(-(-len(B) // long) * parts - 1, -1, -1):
         start = i // parts * long
@@ -212,8 +235,7 @@ def _correlate(
             count = min(SIDE, p1 - p)
             for m in range(depth):
                 for q in range(count):
-                    for n in range(WIDTH // 8):
-                        words[q, m, n] = source[k + m, (p + q) * (WIDTH // 8) + n]
+                    copy_panel(B, k + m, p + q, some, q, m)
             for i in range(len(tiles)):
                 place = out[i * TALL : (i + 1) * TALL, p * w : (p + count) * w]
                 add_product(strided(tiles[i].T), some[:count, :depth], place)
