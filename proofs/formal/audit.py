@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from tinygrad_rnn.user_cache import user_cache
 
 from . import coq
 
@@ -146,7 +145,7 @@ def kept_audit() -> Audit:
     version = coq.version()
     if version is None:
         return audit(thorough=False)
-    folder = user_cache()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygrad_rnn"
     files = sorted(p for p in coq.HERE.iterdir() if p.suffix in (".v", ".py", ".json"))
     state = hashlib.sha256(b"\0".join([version.encode(), *(p.read_bytes() for p in files)]))
     kept = folder / f"audit-{state.hexdigest()}.json"

@@ -19,8 +19,6 @@ import numpy as np
 from numba import config, njit, types
 from numba.extending import overload, register_jitable
 
-from tinygrad_rnn.user_cache import user_cache
-
 Array = Any
 
 # error_model: a division that may raise is a branch, and a loop with branches is not vectorised.
@@ -35,7 +33,8 @@ PLAIN = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 # the package; named after all sources, since Numba compares that of the kernel alone, not of parts.
 _sources = sorted(Path(__file__).parent.glob("*.py"))
 _digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in _sources)).hexdigest()
-KEPT = user_cache() / f"kernels-{_digest[:16]}"
+_caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+KEPT = _caches / "tinygrad_rnn" / f"kernels-{_digest[:16]}"
 
 BLOCK = 32  # rows that travel through time together: their buffers stay in cache
 GRAIN = 8  # blocks begin at multiples of it
