@@ -42,10 +42,10 @@ def norms_of(W: Array, omega: Any) -> dict[str, Any]:
     "B-1",
     "A product of n step Jacobians has norm at most (γ‖W‖)ⁿ",
     statement=r"""Let $h_t = f(a_t)$ with $|f'| \le \gamma$ everywhere and $J_t =
-\mathrm{diag}(f'(a_t)) W$. In the matrix norms induced by the 1-, 2- and $\infty$-norm, as by any
-absolute norm, $\lVert \partial h_t/\partial h_i \rVert \le (\gamma\lVert W\rVert)^{t-i}$. For the
-2-norm: if $W^\top W \preceq \omega^2 I$ then $P_{t,i}^\top P_{t,i} \preceq (\gamma\omega)^{2(t-i)}
-I$.""",
+\mathrm{diag}(f'(a_t)) W$, $W = W_h^\top$. In the matrix norms induced by the 1-, 2- and
+$\infty$-norm, as by any absolute norm, $\lVert \partial h_t/\partial h_i \rVert \le (\gamma\lVert
+W\rVert)^{t-i}$. For the 2-norm: if $W^\top W \preceq \omega^2 I$ then $P_{t,i}^\top P_{t,i} \preceq
+(\gamma\omega)^{2(t-i)} I$.""",
     hypotheses=(
         "|f'| ≤ γ",
         "the vector norm is absolute, ‖|v|‖ = ‖v‖, so that ‖diag(d)‖ = max |d|",
@@ -207,10 +207,10 @@ def largest_slopes(d: list[Array]) -> list[Any]:
 @theorem(
     "B-5",
     "γ‖W‖ < 1 makes gradients vanish",
-    statement=r"""If $|f'| \le \gamma$ and $\gamma\lVert W \rVert \le q < 1$ in the 1-, 2- or
-$\infty$-norm, then $\lVert P_{t,i} \rVert \le q^{t-i}$ for all inputs, so $P_{t,i} \to 0$ as $t - i
-\to \infty$; it has halved after $\lceil 1/(1-q) \rceil$ steps. A loss at step $t$ has $\max_j
-|\partial L/\partial h_{i,j}| \le q^{t-i} \max_j |\delta_j|$ if the norm is
+    statement=r"""Let $W = W_h^\top$. If $|f'| \le \gamma$ and $\gamma\lVert W \rVert \le q < 1$ in
+the 1-, 2- or $\infty$-norm, then $\lVert P_{t,i} \rVert \le q^{t-i}$ for all inputs, so $P_{t,i}
+\to 0$ as $t - i \to \infty$; it has halved after $\lceil 1/(1-q) \rceil$ steps. A loss at step $t$
+has $\max_j |\partial L/\partial h_{i,j}| \le q^{t-i} \max_j |\delta_j|$ if the norm is
 $\lVert\cdot\rVert_1$.""",
     hypotheses=("γ‖W‖ ≤ q: a norm, not an eigenvalue", "q < 1"),
     proof="""B-1 with γ‖W‖ ≤ q. q < 1 gives qⁿ → 0, and with Bernoulli's inequality (1/q)ⁿ ≥ 1 +

@@ -165,10 +165,10 @@ def _at_the_edge(draw: Draw, system: str) -> Case:
 @theorem(
     "B-6",
     "Gradients can only explode if γ‖W‖ > 1",
-    statement=r"""If $|f'| \le \gamma$ and $\gamma \lVert W \rVert \le 1$ in the 1-, 2- or
-$\infty$-norm, then $\lVert P_{t,i} \rVert \le 1$ in that norm for all inputs and $t \ge i$. So if
-the products of one trajectory are unbounded, then $\gamma\lVert W \rVert > 1$ in each of these
-norms. At $\gamma\lVert W\rVert = 1$ the norm 1 can last for ever.""",
+    statement=r"""Let $W = W_h^\top$. If $|f'| \le \gamma$ and $\gamma \lVert W \rVert \le 1$ in the
+1-, 2- or $\infty$-norm, then $\lVert P_{t,i} \rVert \le 1$ in that norm for all inputs and $t \ge
+i$. So if the products of one trajectory are unbounded, then $\gamma\lVert W \rVert > 1$ in each of
+these norms. At $\gamma\lVert W\rVert = 1$ the norm 1 can last for ever.""",
     hypotheses=("γ‖W‖ ≤ 1", "the same norm on both sides"),
     proof="""B-1 gives ‖P_{t,i}‖ ≤ (γ‖W‖)^{t−i} ≤ 1. The second sentence is the contrapositive. A
 permutation of linear units has γ‖W‖ = 1, and all its powers are permutations, of norm 1.""",

@@ -94,8 +94,8 @@ CLAIMS = (
         "file 0, Problem #1",
         "Problem of long term dependency → Vanishing",
         "true under hypotheses",
-        r"If $\gamma\|W_h\| \le q < 1$ with $\gamma = \sup|f'|$, then "
-        r"$\|\partial o_t/\partial o_i\| \le q^{t-i}$. Without such a $q$ nothing need vanish.",
+        r"If $\gamma\|W_h\|_2 \le q < 1$ with $\gamma = \sup|f'|$, then "
+        r"$\|\partial o_t/\partial o_i\|_2 \le q^{t-i}$. Without such a $q$ nothing need vanish.",
         ("B-5", "V-1"),
     ),
     Claim(
@@ -245,7 +245,7 @@ CLAIMS = (
         "Diff activation → ReLU / Leaky ReLU",
         "ambiguous",
         r"It removes saturation: $f' \in \{0, 1\}$, or $\{\alpha, 1\}$. But $\sup|f'| = 1$ as for "
-        r"tanh, and with $\|W_h\| < 1$ products of Jacobians vanish all the same.",
+        r"tanh, and with $\|W_h\|_2 < 1$ products of Jacobians vanish all the same.",
         ("A-5", "B-5"),
         Evaluation(
             "Read as: relu' = 1, so nothing vanishes. Ten steps of an active relu with w_h = 1/2 "
@@ -298,7 +298,7 @@ CLAIMS = (
         "file 0, Problem #2",
         "Unstable Training (Exploding gradients)",
         "true under hypotheses",
-        r"Products of Jacobians are unbounded only if $\gamma\|W_h\| > 1$, and they are if "
+        r"Products of Jacobians are unbounded only if $\gamma\|W_h\|_2 > 1$, and they are if "
         r"$\sigma_{\min}(J_t) \ge s > 1$ for all $t$. In between either may happen.",
         ("B-6", "B-10", "B-7"),
     ),

@@ -103,7 +103,7 @@ CLAIMS = (
         "value of long term dependency will be small, value of short term dependency will be large",
         "false",
         r"The term of lag $k$ has norm at most $\gamma\|\delta\|\|o_{T-k-1}\|q^k$ "
-        r"(for $w_{in}$: $x_{T-k}$ in place of $o_{T-k-1}$) if $\gamma\|W_h\| \le q$. It decays "
+        r"(for $w_{in}$: $x_{T-k}$ in place of $o_{T-k-1}$) if $\gamma\|W_h\|_2 \le q$. It decays "
         r"for $q < 1$; a short lag outweighs a long one only if these factors allow it.",
         ("V-1", "V-4"),
         Evaluation(
