@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 MOST_ROUNDS = 200
-MOMENT = 0.005  # seconds
+MOMENT = ENOUGH = 0.005  # seconds
 MARK = "TINYGRAD_RNN_BENCHMARK"
 console = Console(width=120)  # in a log, too
 
@@ -68,13 +68,20 @@ def settle() -> None:
         busy = time.process_time() - before > MOMENT / 10
 
 
+def seconds_of(run: Callable[[], Any], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        run()
+    return time.perf_counter() - start
+
+
 def interleave(
     runs: Mapping[str, Callable[[], Any]], seconds: float, fewest: int = 3
 ) -> dict[str, Spread]:
     """Time each of ``runs`` in turn, round after round: a disturbance hits all alike.
 
-    In a round each runs twice and the second time counts: it finds its own data in the caches and
-    its own threads awake, and those of the others asleep.
+    In a round each runs once, and then counts: it finds its own data in the caches and its own
+    threads awake, and those of the others asleep. What takes little time runs several times.
     """
     samples: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + seconds
@@ -83,10 +90,8 @@ def interleave(
             break
         for name, run in runs.items():
             settle()
-            run()
-            start = time.perf_counter()
-            run()
-            samples[name].append(1e3 * (time.perf_counter() - start))
+            times = max(1, int(ENOUGH / seconds_of(run, 1)))
+            samples[name].append(1e3 * seconds_of(run, times) / times)
     return {
         name: Spread(*statistics.quantiles(sample, n=4, method="inclusive"))
         for name, sample in samples.items()
