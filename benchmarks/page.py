@@ -7,13 +7,16 @@ FILE``, ``chain`` and ``scaling`` wrote.
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+CPUINFO = Path("/proc/cpuinfo")  # on Linux
 
 HEAD = """# How fast
 
@@ -28,11 +31,13 @@ python -m benchmarks.chain --threads 1
 
 This page is made of such runs by `python -m benchmarks.page`. All contenders share one process and
 have the same number of threads; each begins when the threads of the one before it are asleep.
+Measured on {cpu} with {versions}.
 """
 SEQUENCE = """## A sequence, forward and backward
 
 All gradients of a layer over T steps, N sequences, D inputs, H units, against `torch.nn.RNN`, `GRU`
-and `LSTM` (eager) and `jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix
+and `LSTM` (eager; its float32 LSTM is oneDNN's, the others are loops over the steps) and
+`jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix
 products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothing left to gain.
 """
 SCALING = """## Long sequences
@@ -48,6 +53,16 @@ CHAIN = """## A product of Jacobians
 `jax.jit(jax.jacfwd(scan))`, which gives the product alone, and the same with the norms; PyTorch is
 `torch.autograd.functional.jacobian`.
 """
+
+
+def where() -> dict[str, str]:
+    """Return the processor and the versions of what is installed here."""
+    cpu = platform.processor() or platform.machine()
+    for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else []:
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+    versions = [f"{name} {version(name)}" for name in ("numpy", "numba", "torch", "jax")]
+    return {"cpu": cpu, "versions": ", ".join([f"Python {platform.python_version()}", *versions])}
 
 
 def ratio(row: Row, *others: str) -> str:
@@ -126,7 +141,7 @@ def scalings(rows: list[Row]) -> Iterator[str]:
 
 def main() -> None:
     rows = [row for name in sys.argv[1:] for row in json.loads(Path(name).read_text())]
-    print(HEAD)
+    print(HEAD.format(**where()))
     print(SEQUENCE, *sequences([row for row in rows if {"cell", "dtype"} <= row.keys()]), sep="\n")
     print(SCALING, *scalings([row for row in rows if "road" in row]), sep="\n")
     print(CHAIN, *chains([row for row in rows if "jax_norms_ms" in row]), sep="\n", end="")
