@@ -36,9 +36,9 @@ Measured on {cpu} with {versions}.
 SEQUENCE = """## A sequence, forward and backward
 
 All gradients of a layer over T steps, N sequences, D inputs, H units, against `torch.nn.RNN`, `GRU`
-and `LSTM` (eager; its float32 LSTM is oneDNN's, the others are loops over the steps) and
-`jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix
-products alone, by NumPy's BLAS; where the ratio to it is near 1 there is nothing left to gain.
+and `LSTM` (eager; the LSTM in float32 is oneDNN's, the others are loops over the steps) and
+`jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix products alone, by NumPy's
+BLAS; where the ratio to it is near 1 there is nothing left to gain.
 """
 SCALING = """## Long sequences
 
