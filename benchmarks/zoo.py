@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 from rich.table import Table
 
 import tinygrad_rnn as tg
@@ -262,8 +263,8 @@ def main() -> None:
     entries = ENTRIES[::12] if arguments.quick else ENTRIES
     findings = []
     for checker in checkers():
-        checker(entries[0])  # what compiles and loads does so here
-        findings += [checker(entry) for entry in entries]
+        name = checker(entries[0]).checker  # what compiles and loads does so here
+        findings += [checker(entry) for entry in track(entries, name, console=console)]
     console.print(missed(findings), summary(findings))
     save(arguments.json, [asdict(finding) for finding in findings])
 
