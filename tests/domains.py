@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as npst
 from tinygrad_rnn import autodiff as ad
 from tinygrad_rnn import functions
 from tinygrad_rnn.autodiff import arrays, elementwise
-from tinygrad_rnn.autodiff.tensor import astype, getitem
+from tinygrad_rnn.functions import astype, getitem
 
 Array = Any
 
@@ -72,6 +72,25 @@ def along(draw: Any, f: Callable[..., Any]) -> Row:
     shape = draw(npst.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3))
     n = len(shape)
     return on(f, shape, axis=draw(st.one_of(st.none(), st.integers(-n, n - 1))))
+
+
+@st.composite
+def spreads(draw: Any, f: Callable[..., Any]) -> Row:
+    """Of several numbers, which differ: the root of a variance of 0 has a test of its own."""
+    shape = draw(npst.array_shapes(min_dims=1, max_dims=3, min_side=2, max_side=3))
+    n = len(shape)
+    several = npst.valid_tuple_axes(n, min_size=1)
+    axis = draw(st.one_of(st.none(), st.integers(-n, n - 1), several))
+    ddof, keepdims = draw(st.sampled_from([0, 1])), draw(st.booleans())
+
+    def define(x: Array) -> Array:
+        """E[x²] − E[x]²."""
+        total, squares = (np.sum(v, axis=axis, keepdims=keepdims) for v in (x, x * x))
+        count = np.size(x) // np.size(total)
+        variance = (squares - total * total / count) / (count - ddof)
+        return np.sqrt(variance) if f is np.std else variance
+
+    return Row(lambda x: f(x, axis, ddof=ddof, keepdims=keepdims), (shape,), define=define)
 
 
 @st.composite
@@ -266,6 +285,8 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     np.sum: reductions(np.sum),
     np.mean: reductions(np.mean, filled),
     np.prod: reductions(np.prod),
+    np.var: spreads(np.var),
+    np.std: spreads(np.std),
     np.max: reductions(np.max, filled),
     np.min: reductions(np.min, filled),
     np.cumsum: along(np.cumsum),
@@ -289,6 +310,18 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     np.take: st.just(on(np.take, (3, 2), [0, 0, 2], 0)),
     np.diagonal: st.sampled_from([(), (1,), (-1, 1, 0)]).map(lambda a: on(np.diagonal, (3, 2), *a)),
     np.rot90: st.just(on(np.rot90, (3, 2))),
+    np.copy: unary(np.copy),
+    np.diag: st.sampled_from(
+        [((3,),), ((2,), 1), ((2,), -2), ((0,), 1), ((3, 2),), ((2, 3), 1), ((0, 2),)]
+    ).map(lambda c: on(np.diag, *c)),
+    np.pad: st.one_of(
+        st.sampled_from([((3,), 2), ((2, 3), ((1, 0), (0, 2))), ((0, 2), 1)]).map(
+            lambda c: on(np.pad, *c)
+        ),
+        st.sampled_from(["edge", "reflect", "symmetric", "wrap"]).map(
+            lambda mode: on(np.pad, (3, 2), ((2, 1), (0, 1)), mode)
+        ),
+    ),
     np.split: splits(),
     astype: unary(lambda x: x.astype(object)),
     getitem: indexed(),
@@ -296,6 +329,9 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     arrays.concatenate: joined(lambda xs, axis: arrays.join(axis, *xs)),
     np.concatenate: joined(np.concatenate, flat=True),
     np.stack: joined(np.stack, same=True),
+    np.column_stack: stacked(
+        np.column_stack, ((2,), (2,)), ((), ()), ((2, 1), (2, 3)), ((3,), (3, 2))
+    ),
     np.hstack: stacked(np.hstack, ((2,), (3,)), ((), ()), ((2, 1), (2, 3))),
     np.vstack: stacked(np.vstack, ((2,), (2,)), ((), ()), ((2, 3), (1, 3)), ((3,), (2, 3))),
     np.matmul: products(),

@@ -11,7 +11,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.autodiff import Tensor, grad, hvp, jvp, vjp
-from tinygrad_rnn.autodiff.tensor import public_name
+from tinygrad_rnn.composed import public_name
 from tinygrad_rnn.scalars import assert_exact, rational
 
 Array = Any
@@ -45,6 +45,11 @@ MISUSES = [
     (np.asarray, TypeError, r"would lose its derivative.*t\.data"),
     (lambda t: np.array([t[0], t[1]]), TypeError, r"np\.stack"),
     (lambda t: np.sum([t[0], t[1]]), TypeError, r"np\.stack"),
+    (lambda t: t.sort(), TypeError, r"cannot be changed in place.*t\[np\.argsort\(t\)\]"),
+    (lambda t: t.fill(0), TypeError, r"cannot be changed in place.*np\.where"),
+    (lambda t: np.ones(2).__setitem__(slice(2), t), TypeError, r"y\[i\] = t.*np\.stack.*np\.where"),
+    (lambda t: np.pad(t, 1, "mean"), TypeError, "mode='mean'"),
+    (lambda t: np.pad(t, 1, constant_values=1), TypeError, r"np\.pad.*'constant_values'"),
     (lambda t: t.data.__setitem__(0, 1.0), ValueError, "read-only"),
     (np.cbrt, TypeError, r"np\.cbrt has no rule.*tg\.differentiable.*np\.cbrt"),
     (np.linalg.svd, TypeError, r"np\.linalg\.svd has no rule"),
@@ -74,10 +79,53 @@ def test_misuse_is_named(misuse: Any, error: Any, message: str) -> None:
             grad(inside)(np.array([1.0, 2.0]))
 
 
-def test_assigning_into_an_array_is_named_in_the_cause() -> None:
-    with pytest.raises(ValueError, match="setting an array element") as caught:
-        assign_into_array(Tensor([1.0, 2.0]))
-    assert "t.item()" in str(caught.value.__cause__)
+def test_assigning_into_an_array_names_what_to_write_instead() -> None:
+    """In the cause of NumPy's error, and in a transform also as its last line, once."""
+
+    def filled(x: Array) -> Array:
+        assign_into_array(x)
+        return np.sum(x)
+
+    for fill in (assign_into_array, grad(filled), grad(lambda x: np.sum(grad(filled)(x)))):
+        with pytest.raises(ValueError, match="setting an array element") as caught:
+            fill(Tensor([1.0, 2.0]) if fill is assign_into_array else np.ones(2))
+        advice = str(caught.value.__cause__)
+        assert "np.stack" in advice
+        assert "np.where" in advice
+        notes = [] if fill is assign_into_array else [advice]
+        assert getattr(caught.value, "__notes__", []) == notes
+
+
+def test_code_in_place_can_be_written_anew() -> None:
+    """What docs/functions.md says to write instead, held against NumPy's own change in place."""
+    x, v = np.array([3.0, -1.0, 2.0]), np.array(5.0)
+    filled, masked, replaced, ordered = np.zeros(3), x.copy(), x.copy(), x.copy()
+    for i in range(3):
+        filled[i] = x[i] ** 2
+    masked[x < 0] = 0
+    replaced[0] = v
+    ordered.sort()
+
+    def anew(x: Array, v: Array) -> Array:
+        return (
+            np.stack([x[i] ** 2 for i in range(3)]),
+            np.where(x < 0, 0, x),
+            np.hstack([v, x[1:]]),
+            x[np.argsort(x)],
+        )
+
+    values, pullback = vjp(anew, x, v)
+    for value, expected in zip(values, (filled, masked, replaced, ordered), strict=True):
+        assert value.tolist() == expected.tolist()
+    by_x, by_v = pullback(tuple(np.array([1.0, 10.0, 100.0]) for _ in values))
+    assert by_x.tolist() == [2 * 3 + 1 + 0 + 100, -2 * 10 + 0 + 10 + 1, 4 * 100 + 100 + 100 + 10]
+    assert by_v == 1
+
+
+def test_other_errors_get_no_advice() -> None:
+    with pytest.raises(ValueError, match="broadcast") as caught:
+        grad(lambda x: np.sum(x + np.ones(3)))(np.ones(2))
+    assert not hasattr(caught.value, "__notes__")
 
 
 @pytest.mark.parametrize("data", [1, [1, 2], True, "x", np.array([1, 2])])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn import autodiff as ad
 from tinygrad_rnn.autodiff import grad, jvp, vjp
-from tinygrad_rnn.autodiff.tensor import public_name
+from tinygrad_rnn.composed import public_name
 from tinygrad_rnn.scalars import Ball, errors, precision, rounded
 
 Array = Any
@@ -33,6 +33,7 @@ Array = Any
         (lambda x: np.clip(x, 0.0, 1.0), 0.0, 1.0),
         (lambda x: np.max(np.stack([x, x])), 1.0, 1.0),
         (lambda x: np.linalg.norm(np.stack([x, x])), 0.0, 0.0),
+        (lambda x: np.std(np.stack([x, x])), 3.0, 0.0),
         (lambda x: x**0, 0.0, 0.0),
         (lambda x: x**1, 0.0, 1.0),
         (lambda x: x**2, 0.0, 0.0),
@@ -88,7 +89,9 @@ def test_ties_go_to_the_first() -> None:
     assert np.all(b == 0)
 
 
-@pytest.mark.parametrize("f", [np.abs, np.max, np.min, np.linalg.norm, lambda z: np.clip(z, 0, 1)])
+@pytest.mark.parametrize(
+    "f", [np.abs, np.max, np.min, np.linalg.norm, np.std, np.var, lambda z: np.clip(z, 0, 1)]
+)
 def test_what_is_not_holomorphic_has_no_complex_derivative(f: Any) -> None:
     with pytest.raises(TypeError, match="not holomorphic"):
         vjp(f, np.array([1 + 2j, 1j]))[1](np.ones_like(f(np.array([1 + 2j, 1j]))))

@@ -22,8 +22,9 @@ from taylor import agree, coefficient, series, taylor
 
 from tinygrad_rnn import autodiff as ad
 from tinygrad_rnn.autodiff import jvp, vjp
-from tinygrad_rnn.autodiff.tensor import RULES, astype, public_name
-from tinygrad_rnn.composed import COMPOSED
+from tinygrad_rnn.autodiff.tensor import RULES
+from tinygrad_rnn.composed import COMPOSED, public_name
+from tinygrad_rnn.functions import astype
 from tinygrad_rnn.scalars import errors, rational, rounded
 from tinygrad_rnn.trees import flatten
 

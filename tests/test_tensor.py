@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import tracemalloc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -135,7 +136,8 @@ def test_comparisons_and_questions_give_plain_arrays() -> None:
     assert (t == t).all()
     assert (t != 1).tolist() == [False, True]
     assert (t >= 1).tolist() == [True, False] == (t <= -1).tolist()[::-1]
-    assert np.argmax(t) == 0
+    assert np.argmax(t) == t.argmax() == t.argsort()[-1] == 0
+    assert t.argmin() == 1
     assert np.sign(t).tolist() == [1, -1]
     assert np.zeros_like(t).tolist() == [0, 0]
     assert np.where(t > 0)[0].tolist() == [0] == np.where(t + 2)[0].tolist()[:1]
@@ -148,7 +150,7 @@ METHODS = [
     ("swapaxes", (0, 1)), ("squeeze", ()), ("flatten", ()), ("reshape", (3, 2)),
     ("reshape", ((3, 2),)), ("reshape", (-1,)), ("transpose", ()), ("transpose", (1, 0)),
     ("transpose", ((1, 0),)), ("astype", (np.float32,)), ("__getitem__", (0,)), ("__neg__", ()),
-    ("__pos__", ()), ("__abs__", ()),
+    ("__pos__", ()), ("__abs__", ()), ("copy", ()), ("var", (0,)), ("std", ()),
 ]  # fmt: skip
 
 
@@ -160,6 +162,18 @@ def test_methods_are_those_of_arrays(name: str, args: tuple[Any, ...]) -> None:
     assert type(result) is Tensor
     assert result.dtype == expected.dtype
     assert np.array_equal(result.data, expected)
+
+
+@pytest.mark.parametrize("f", [np.var, np.std])
+@pytest.mark.parametrize("ddof", [0, 1, 2, 5])
+def test_a_variance_divides_by_what_numpy_does(f: Any, ddof: int) -> None:
+    """By 0, with a warning, where there are no degrees of freedom."""
+    a = np.array([[1.0, 3.0], [2.0, 6.0]])
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for axis in (None, 0, (0, 1)):
+            result = f(Tensor(a), axis, ddof=ddof).data
+            assert np.array_equal(result, f(a, axis, ddof=ddof), equal_nan=True)
 
 
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "truediv", "pow", "matmul"])

@@ -85,6 +85,9 @@ def test_gradients_by_several_arguments(seed: int) -> None:
     assert np.all(swapped[0] == by_x)
     assert np.all(swapped[1] == by_W)
     assert np.all(jacobian(lambda W, x: W @ x, -1)(W, x) == W)
+    by_x, by_W = jacobian(grad(cubic), (1, 0))(W, x)
+    assert np.all(by_x == jacobian(grad(cubic), 1)(W, x))
+    assert np.all(by_W == jacobian(grad(cubic))(W, x))
     mixed = jacobian(lambda W: grad(cubic, 1)(W, x))(W)
     assert np.all(np.tensordot(v, mixed, 1) == grad(lambda W: np.sum(grad(cubic, 1)(W, x) * v))(W))
 
@@ -197,10 +200,14 @@ def test_a_jacobian_is_of_one_array(result: Any) -> None:
 @pytest.mark.parametrize("argnums", [1, -2, (0, 1), np.int64(1), "x"])
 @pytest.mark.parametrize("transform", [grad, jacobian])
 def test_argnums_are_in_range(transform: Any, argnums: Any) -> None:
-    if transform is jacobian and isinstance(argnums, tuple):
-        argnums = argnums[1]
     with pytest.raises(ValueError, match="argnums must be positions among 1 arguments"):
         transform(np.sum, argnums)(np.ones(2))
+
+
+@pytest.mark.parametrize("transform", [grad, jacobian])
+def test_what_is_differentiated_is_passed_by_position(transform: Any) -> None:
+    with pytest.raises(ValueError, match=r"0 arguments.*by position, not by name: tg\.grad"):
+        transform(lambda w: np.sum(w))(w=np.ones(2))
 
 
 # ---- checkpoint --------------------------------------------------------------------------------

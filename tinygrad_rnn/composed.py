@@ -29,13 +29,18 @@ CONSTANT: set[Function] = {
 # fmt: on
 
 
+def public_name(f: Function) -> str:
+    """Return ``np.tanh`` for np.tanh: the name a user would type."""
+    module = (getattr(f, "__module__", None) or "np").replace("numpy", "np")  # a ufunc has none
+    return f"{module}.{f.__name__}" if module.split(".")[0] == "np" else f.__name__
+
+
 def composed(f: Function) -> Callable[[Function], Function]:
     """Register the decorated function as what ``f`` does on Tensors."""
 
     def register(g: Function) -> Function:
         COMPOSED[f] = g
-        # What Python says when an argument is missing or unknown:
-        g.__qualname__ = f"{f.__module__.replace('numpy', 'np')}.{f.__name__}"
+        g.__qualname__ = public_name(f)  # what Python says when an argument is missing or unknown
         return g
 
     return register
@@ -45,8 +50,8 @@ def refuse_complex(*xs: Array) -> None:
     """Refuse functions that compare on complex numbers, where they are not differentiable."""
     if any(map(np.iscomplexobj, xs)):
         raise TypeError(
-            "abs, maximum, minimum, clip, max, min and norm are not holomorphic: their complex "
-            "derivative does not exist. Use real inputs."
+            "abs, maximum, minimum, clip, max, min, norm, std and var are not holomorphic: their "
+            "complex derivative does not exist. Use real inputs."
         )
 
 
@@ -82,6 +87,32 @@ for _f in (np.roll, np.tile, np.repeat, np.take, np.diagonal, np.rot90):
     composed(_f)(_moved(_f))
 
 
+def _moved_into_zeros(f: Function, x: Array, *args: Any) -> Array:
+    """Move with ``f`` where it also puts zeros: they are place 0, before all elements."""
+    places = np.reshape(np.arange(1, np.size(x) + 1), np.shape(x))
+    return np.concatenate([np.zeros_like(x, shape=1), np.ravel(x)])[f(places, *args)]
+
+
+@composed(np.diag)
+def _diag(v: Array, k: int = 0) -> Array:
+    return _moved_into_zeros(np.diag, v, k)
+
+
+@composed(np.pad)
+def _pad(array: Array, pad_width: Any, mode: Any = "constant") -> Array:
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise TypeError(
+            "np.pad on Tensors pads with zeros, or with mode 'edge', 'reflect', 'symmetric' or "
+            f"'wrap'; got mode={mode!r}. Join what you want with np.concatenate."
+        )
+    return _moved_into_zeros(np.pad, array, pad_width, mode)
+
+
+@composed(np.copy)
+def _copy(a: Array) -> Array:
+    return a  # nothing can change it in place
+
+
 @composed(np.split)
 def _split(x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     places = np.split(np.arange(np.shape(x)[axis]), indices_or_sections)
@@ -95,6 +126,11 @@ def _split(x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
 @composed(np.stack)
 def _stack(arrays: Sequence[Array], axis: int = 0) -> Array:
     return np.concatenate([np.expand_dims(a, axis) for a in arrays], axis)
+
+
+@composed(np.column_stack)
+def _column_stack(tup: Sequence[Array]) -> Array:
+    return np.concatenate([np.reshape(a, (-1, 1)) if np.ndim(a) < 2 else a for a in tup], 1)
 
 
 @composed(np.hstack)
@@ -146,6 +182,19 @@ def _mean(x: Array, axis: Any = None, *, keepdims: bool = False) -> Array:
     return total / (np.size(x) // max(1, np.size(total)))
 
 
+@composed(np.var)
+def _var(x: Array, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Array:
+    refuse_complex(x)
+    squares = np.square(x - np.mean(x, axis=axis, keepdims=True))
+    total = np.sum(squares, axis=axis, keepdims=keepdims)
+    return total / max(0, np.size(x) // max(1, np.size(total)) - ddof)
+
+
+@composed(np.std)
+def _std(x: Array, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Array:
+    return _root(np.var(x, axis=axis, ddof=ddof, keepdims=keepdims))
+
+
 @composed(np.prod)
 def _prod(x: Array, axis: Any = None, *, keepdims: bool = False) -> Array:
     # Pairs are multiplied until one is left, so that a zero factor needs no special case, as it
@@ -176,8 +225,11 @@ def _norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -
             "np.linalg.norm on Tensors knows the Euclidean and Frobenius norms, and ord = 1, ±inf "
             f"of vectors; got ord={ord!r} for shape {np.shape(x)}."
         )
-    squares = np.sum(x * x, axis=axis, keepdims=keepdims)
-    # At 0 the subgradient 0, not 0/0.
+    return _root(np.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def _root(squares: Array) -> Array:
+    """Take the root of a sum of squares: at 0 with the subgradient 0, not 0/0."""
     return np.where(squares == 0, 0, np.sqrt(np.where(squares == 0, 1, squares)))
 
 

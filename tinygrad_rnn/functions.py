@@ -17,6 +17,16 @@ import numpy as np
 Array = Any  # an ndarray of any number system, a NumPy scalar, or a Tensor
 
 
+def getitem(x: Array, index: Any) -> Array:
+    """x[index]."""
+    return x[index]
+
+
+def astype(x: Array, dtype: Any) -> Array:
+    """x.astype(dtype)."""
+    return x.astype(dtype)
+
+
 def _by_element(name: str, otherwise: Callable[[Any], Any] | None = None) -> Any:
     """Lift the element's own method ``name`` to object arrays."""
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autodiff.rule import linear, rule
-from tinygrad_rnn.autodiff.tensor import Part, astype, getitem
+from tinygrad_rnn.autodiff.tensor import Part
 from tinygrad_rnn.composed import composed
-from tinygrad_rnn.functions import Array
+from tinygrad_rnn.functions import Array, astype, getitem
 
 # ---- linear functions, each beside its transpose -----------------------------------------------
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autodiff.tensor import RULES, Rule, Tensor, apply, public_name
-from tinygrad_rnn.composed import Function
+from tinygrad_rnn.autodiff.tensor import RULES, Rule, Tensor, apply
+from tinygrad_rnn.composed import Function, public_name
 from tinygrad_rnn.functions import Array
 
 

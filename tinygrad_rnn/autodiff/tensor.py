@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.composed import COMPOSED, CONSTANT, Function
-from tinygrad_rnn.functions import Array
+from tinygrad_rnn.composed import COMPOSED, CONSTANT, Function, public_name
+from tinygrad_rnn.functions import Array, astype, getitem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,12 +59,6 @@ class Trace:
 OPEN_TAPE = Trace()
 _serials = itertools.count()
 _new_tensor = object.__new__  # past __init__, which makes leaves
-
-
-def public_name(f: Function) -> str:
-    """Return ``np.tanh`` for np.tanh: the name a user would type."""
-    module = (getattr(f, "__module__", None) or "np").replace("numpy", "np")  # a ufunc has none
-    return f"{module}.{f.__name__}" if module.split(".")[0] == "np" else f.__name__
 
 
 def raw(x: Any) -> Any:
@@ -128,21 +122,11 @@ def _refuse_demotion(rule: Rule, values: list[Any]) -> None:
         )
 
 
-def getitem(x: Array, index: Any) -> Array:
-    """x[index]."""
-    return x[index]
-
-
 class Part(NamedTuple):
     """A cotangent of x that is ``g`` at x[index] and zero elsewhere."""
 
     g: Array
     index: Any
-
-
-def astype(x: Array, dtype: Any) -> Array:
-    """x.astype(dtype)."""
-    return x.astype(dtype)
 
 
 def _dispatch(f: Function, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -175,6 +159,14 @@ def _refusal(message: str) -> Any:
         raise TypeError(message)
 
     return method
+
+
+LOST = (
+    "A Tensor taken for a plain number or array would lose its derivative. NumPy's functions take "
+    "Tensors as they are (np.sin, not math.sin, nor float(t)). Instead of filling an array "
+    "(y[i] = t) build one: np.stack([...]), np.concatenate([...]) or np.where(mask, t, y). "
+    "For the bare numbers use t.item() or t.data."
+)
 
 
 class Tensor:
@@ -311,18 +303,11 @@ class Tensor:
     def __array_function__(self, f: Function, types: Any, args: Any, keywords: Any) -> Any:
         return _dispatch(f, args, keywords)
 
-    __array__ = _refusal(
-        "Converting a Tensor to an array would lose its derivative. NumPy functions take Tensors "
-        "directly; to build an array of Tensors use np.stack or np.concatenate; for the bare "
-        "numbers use t.data."
-    )
-    __float__ = __int__ = __index__ = __complex__ = _refusal(
-        "float(t), int(t) and the math module would lose a Tensor's derivative. Use NumPy's "
-        "functions (np.sin, not math.sin), or t.item() for the bare number."
-    )
-    __setitem__ = _refusal(
+    __array__ = __float__ = __int__ = __index__ = __complex__ = _refusal(LOST)
+    __setitem__ = sort = fill = put = partition = _refusal(
         "A Tensor cannot be changed in place: what was computed from it would no longer match. "
-        "Build a new one: np.where(mask, new, t), np.concatenate([...]) or np.stack([...])."
+        "Build a new one: np.where(mask, new, t), np.concatenate([...]), np.stack([...]) or, to "
+        "sort, t[np.argsort(t)]."
     )
 
     # -- operators and methods, NumPy's own -----------------------------------------------------
@@ -343,6 +328,8 @@ class Tensor:
     trace, swapaxes, squeeze = _method(np.trace), _method(np.swapaxes), _method(np.squeeze)
     ravel, flatten, cumsum = _method(np.ravel), _method(np.ravel), _method(np.cumsum)
     __getitem__, astype = _method(getitem), _method(astype)
+    std, var, copy = _method(np.std), _method(np.var), _method(np.copy)
+    argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)
     T = property(_method(np.transpose), doc="The Tensor with its axes reversed.")
 
     def reshape(self, *shape: Any) -> Any:

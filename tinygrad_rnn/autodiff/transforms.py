@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autodiff.sweeps import sweep_backward, sweep_forward
-from tinygrad_rnn.autodiff.tensor import Rule, Tensor, Trace, apply
+from tinygrad_rnn.autodiff.tensor import LOST, Rule, Tensor, Trace, apply
 from tinygrad_rnn.composed import Function
 from tinygrad_rnn.functions import Array
 from tinygrad_rnn.trees import flatten, in_order_of
@@ -27,6 +27,11 @@ class _Record:
         try:
             self.leaves = [Tensor(x, trace) for x in inputs]
             outputs, self.rebuild = flatten(f(*rebuild_args(self.leaves), **keywords))
+        except ValueError as error:
+            # NumPy has put "setting an array element with a sequence" over what we said.
+            if str(error.__cause__) == LOST and not hasattr(error, "__notes__"):
+                error.add_note(LOST)
+            raise
         finally:
             trace.live = False
         traced = [type(o) is Tensor and o._trace is trace for o in outputs]
@@ -56,18 +61,23 @@ def _like(tree: Any, pattern: Any, what: str) -> list[Array]:
     return [t if type(t) is Tensor else np.asarray(t) for t in flatten(tree)[0]]
 
 
-def _of_chosen(f: Function, argnums: Sequence[int], args: Any, keywords: Any) -> Function:
-    """Return ``f`` as a function of the chosen arguments alone."""
-    if any(i not in range(-len(args), len(args)) for i in argnums):
-        raise ValueError(f"argnums must be positions among {len(args)} arguments, got {argnums}.")
+def _of_chosen(f: Function, argnums: Any, args: Any, keywords: Any) -> tuple[Function, Any]:
+    """Return ``f`` as a function of the chosen argument, or tuple of arguments, and what it is."""
+    one = isinstance(argnums, (int, np.integer))
+    numbers = (argnums,) if one else tuple(argnums)
+    if any(i not in range(-len(args), len(args)) for i in numbers):
+        raise ValueError(
+            f"argnums must be positions among {len(args)} arguments, got {numbers}. Arguments to "
+            "differentiate are passed by position, not by name: tg.grad(f)(x), not tg.grad(f)(x=x)."
+        )
 
-    def of_chosen(*chosen: Any) -> Any:
+    def of_chosen(chosen: Any) -> Any:
         full = list(args)
-        for i, x in zip(argnums, chosen, strict=True):
+        for i, x in zip(numbers, (chosen,) if one else chosen, strict=True):
             full[i] = x
         return f(*full, **keywords)
 
-    return of_chosen
+    return of_chosen, args[argnums] if one else tuple(args[i] for i in numbers)
 
 
 def vjp(f: Function, *args: Any, **keywords: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -135,19 +145,17 @@ def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     >>> float(value), gradient.tolist()
     (5.0, [2.0, 4.0])
     """
-    numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
 
     def value_and_gradient(*args: Any, **keywords: Any) -> tuple[Any, Any]:
-        of_chosen, chosen = _of_chosen(f, numbers, args, keywords), tuple(args[i] for i in numbers)
-        record = _Record(of_chosen, chosen, {})
+        of_chosen, x = _of_chosen(f, argnums, args, keywords)
+        record = _Record(of_chosen, (x,), {})
         shapes = record.rebuild(list(map(np.shape, record.plain)))
         if shapes != () or not record.plain:
             got = f"shape {shapes}" if record.plain else "None (is a return missing?)"
             raise ValueError(
                 f"grad needs a scalar, got {got}. Sum it to a loss, or use tg.vjp or tg.jacobian."
             )
-        gradient = flatten(chosen)[1](record.pull([np.ones_like(record.value)], release=True))
-        return record.value, gradient[0] if isinstance(argnums, (int, np.integer)) else gradient
+        return record.value, flatten(x)[1](record.pull([np.ones_like(record.value)], release=True))
 
     return value_and_gradient
 
@@ -181,11 +189,11 @@ def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     return lambda *args, **keywords: both(*args, **keywords)[1]
 
 
-def jacobian(f: Function, argnums: int = 0) -> Function:
+def jacobian(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     """Return the function that computes ∂out/∂in, of shape ``out.shape + in.shape``.
 
-    The argument may be a tree of arrays; then so is the result. It costs one backward
-    sweep per entry of the output.
+    The argument may be a tree of arrays; then so is the result. With a tuple of arguments the
+    result is a tuple. It costs one backward sweep per entry of the output.
 
     Raises
     ------
@@ -200,19 +208,18 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
     """
 
     def of_args(*args: Any, **keywords: Any) -> Any:
-        of_chosen, x = _of_chosen(f, (argnums,), args, keywords), args[argnums]
+        of_chosen, x = _of_chosen(f, argnums, args, keywords)
         value, pullback = vjp(of_chosen, x)
         if not hasattr(value, "shape"):
             raise ValueError(f"jacobian needs one array as the result, got {type(value)}.")
-        unit, rows, (leaves, rebuild) = np.zeros_like(value), [], flatten(x)
+        unit, (leaves, rebuild) = np.zeros_like(value), flatten(x)
+        rows = [list(map(np.zeros_like, leaves))]  # left out again: there may be no other
         for i in range(value.size):
             unit.flat[i] = 1
             rows.append(flatten(pullback(unit))[0])
             unit.flat[i] = 0
-        nothing = [[np.zeros((0, *np.shape(x)))] for x in leaves]
-        blocks = zip(*rows, strict=True) if rows else nothing
-        shapes = [value.shape + np.shape(x) for x in leaves]
-        return rebuild([np.reshape(np.stack(b), s) for b, s in zip(blocks, shapes, strict=True)])
+        blocks = [np.stack(block)[1:] for block in zip(*rows, strict=True)]
+        return rebuild([np.reshape(b, value.shape + b.shape[1:]) for b in blocks])
 
     return of_args
 
@@ -245,11 +252,11 @@ def checkpoint(f: Function) -> Function:
     def checkpointed(*args: Any, **kw: Any) -> Any:
         leaves, rebuild_args = flatten(args)
         places = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor]
-        of_tensors = _of_chosen(lambda *full: f(*rebuild_args(full), **kw), places, leaves, {})
+        of_tensors, xs = _of_chosen(lambda *full: f(*rebuild_args(full), **kw), places, leaves, {})
         layout: list[Any] = []  # filled while f runs: the shapes of its results and their tree
 
         def vector(*xs: Any) -> Array:
-            outputs, rebuild = flatten(of_tensors(*xs))
+            outputs, rebuild = flatten(of_tensors(xs))
             layout[:] = [list(map(np.shape, outputs)), rebuild]
             return np.concatenate([np.ravel(o) for o in outputs])
 
@@ -260,7 +267,7 @@ def checkpoint(f: Function) -> Function:
         def pull(g: Array, y: Array, *xs: Any) -> Any:
             return vjp(vector, *xs)[1](g)
 
-        whole = apply(Rule(vector, push, pull), tuple(leaves[i] for i in places), {})
+        whole = apply(Rule(vector, push, pull), xs, {})
         shapes, rebuild = layout
         parts = np.split(whole, np.cumsum([int(np.prod(s)) for s in shapes])[:-1])
         return rebuild([np.reshape(p, s) for p, s in zip(parts, shapes, strict=True)])
