@@ -1,18 +1,12 @@
-"""The literature that theorems name, and how to cite a theorem with its sources."""
+"""The literature that theorems name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinygrad_rnn import __version__
+from .letters import latex
 
-from .catalogue import Theorem
-from .notes import CLAIMS
-
-TITLE = "tinygrad_rnn: the gradient theory of recurrent networks, executable"
-AUTHORS = "The tinygrad_rnn authors"
 FORMULA = re.compile(r"S[0-4]-\d+")
 OWN = "derived here"
 
@@ -30,7 +24,7 @@ class Work:
 
     def bibtex(self) -> str:
         """Return the BibTeX entry."""
-        return _entry(
+        return entry(
             self.kind,
             self.key,
             {
@@ -57,9 +51,10 @@ class Work:
         return f"{self.author} ({self.year}). {title} {', '.join(where)}{pages}.{doi}"
 
 
-def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
-    inside = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
-    return f"@{kind}{{{key},\n{inside}}}".replace("&", r"\&")
+def entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    """Return a BibTeX entry in ASCII, of fields in plain letters."""
+    inside = "".join(f"  {name} = {{{latex(value)}}},\n" for name, value in fields.items())
+    return f"@{kind}{{{key},\n{inside}}}"
 
 
 def _article(key: str, year: int, author: str, title: str, journal: str, **more: str) -> Work:
@@ -332,36 +327,3 @@ def is_formula(source: str) -> bool:
 def named(source: str) -> list[str]:
     """Return the works that a source names: one, or those with which to compare our own proof."""
     return [name for name in WORKS if name in source]
-
-
-def cite(theorems: Sequence[Theorem], format: str) -> str:
-    """Return how to cite theorems, then their sources, as ``text`` or ``bibtex``."""
-    sources = dict.fromkeys(source for theorem in theorems for source in theorem.sources)
-    works = [WORKS[name] for name in dict.fromkeys(n for s in sources for n in named(s))]
-    if format == "bibtex":
-        return "\n\n".join([*map(_theorem_bibtex, theorems), *(work.bibtex() for work in works)])
-    lines = [
-        f"{AUTHORS}. {TITLE}, version {__version__}. Theorem {theorem.id}: {theorem.title}."
-        for theorem in theorems
-    ]
-    own = [f"{source[0].upper()}{source[1:]}." for source in sources if source.startswith(OWN)]
-    found = own + [work.text() for work in works]
-    if formulas := [source for source in sources if is_formula(source)]:
-        places = "; ".join(f"{id} ({CLAIMS[id].where})" for id in formulas)
-        found.append(f"The lecture notes: {places}.")
-    return "\n".join([*lines, "", "Sources:", *(f"  {line}" for line in found)])
-
-
-def _theorem_bibtex(theorem: Theorem) -> str:
-    formulas = ", ".join(source for source in theorem.sources if is_formula(source))
-    return _entry(
-        "software",
-        f"tinygrad_rnn:{theorem.id}",
-        {
-            "author": f"{{{AUTHORS}}}",
-            "title": f"{{{TITLE}}}",
-            "version": __version__,
-            "note": f"Theorem {theorem.id}: {theorem.title}"
-            + (f"; lecture notes, formulas {formulas}" if formulas else ""),
-        },
-    )

@@ -32,8 +32,8 @@ def ledger() -> str:
         "What each theorem rests on: the arithmetic in which it is certified with no tolerance "
         "(every theorem is tested in floats, too), how many of its hypotheses have a "
         "counterexample that shows they are needed, how many planted mistakes it must catch, and "
-        "the theorems of Coq behind it. `tinygrad-rnn verify --html FILE` shows statements, proofs "
-        "and what was found; `tinygrad-rnn cite B-5` prints references.",
+        "the theorems of Coq behind it. `tinygrad-rnn cite B-5` prints statement, hypotheses and "
+        "references; `tinygrad-rnn verify --html FILE` shows proofs and what was found, too.",
         "",
         "Ids are stable, here and as anchors of the page: `ledger.md#B-5` keeps its meaning, and "
         "the id of a theorem that is withdrawn is not used again.",

@@ -68,6 +68,17 @@ def _raised(exponent: re.Match[str]) -> str:
 
 
 def _math(latex: str, display: str) -> str:
+    return tostring(tree(latex, display), encoding="unicode")
+
+
+def tree(latex: str, display: str = "inline") -> Element:
+    """Return a formula, without its dollar signs, as an element of MathML Core.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be converted.
+    """
     braces = re.sub(r"\\[{}]", "", latex)
     if braces.count("{") != braces.count("}"):
         raise ValueError(f"the braces of the formula ${latex}$ do not match")
@@ -79,7 +90,7 @@ def _math(latex: str, display: str) -> str:
     written = tostring(math, encoding="unicode")
     if "\\" in written:
         raise ValueError(f"a command of ${latex}$ is not known: {written}")
-    return written
+    return math
 
 
 def _core(element: Element) -> Element:

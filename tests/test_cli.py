@@ -59,11 +59,12 @@ def test_levels_and_worked_examples():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("verify", "--only", "Z-9"), "there is no z-9; there are A-1 … A-7, L-1"),
+        (("verify", "--only", "Z-9"), "there is no Z-9; there are A-1 … A-7, L-1"),
         (("verify", "--json", "/no/such/place.json"), "cannot write /no/such/place.json"),
         (("verify", "--html", "/no/such/place.html"), "cannot write /no/such/place.html"),
         (("verify", "--only", ""), "nothing was named"),
-        (("cite", "Z-9"), "there is no z-9; there are A-1"),
+        (("cite", "Z-9"), "there is no Z-9; there are A-1"),
+        (("cite", "s4-13"), "S4-13: no theorem; tinygrad-rnn verify --only S4-13 tells"),
         (("cite", "B-5", "--format", "ris"), "'ris' is not one of"),
         (("verify", "--level", "sworn"), "there is no sworn; there are tested, certified, proved"),
         (("verify", "--profile", "slow"), "'slow' is not one of"),
@@ -170,8 +171,9 @@ def test_cite():
     assert "Theorem B-5: " in result.output
     assert "On the difficulty of training recurrent neural networks" in result.output
     assert "lecture notes: S0-1 (file 0, " in result.output
+    assert "P_{t,i} → 0 as t − i → ∞" in result.output
     result = run("cite", "B-5,B-1", "--format", "bibtex")
-    assert "@software{tinygrad_rnn:B-1,\n" in result.output
+    assert "@misc{tinygrad_rnn:B-1,\n" in result.output
     assert result.output.count("@inproceedings{pascanu2013,") == 1
 
 

@@ -42,6 +42,7 @@ class Format(StrEnum):
 
     text = "text"
     bibtex = "bibtex"
+    latex = "latex"
 
 
 class CellName(StrEnum):
@@ -72,17 +73,29 @@ def tinygrad_rnn_command(
     """The gradient theory of recurrent networks, executable."""
 
 
-def _chosen(option: str, given: list[str] | None, known: Sequence[str]) -> list[str]:
-    """Pick from ``known`` what was given, one by one or with commas; everything if nothing was."""
+def _chosen(
+    option: str, given: list[str] | None, known: Sequence[str], verified: Sequence[str] = ()
+) -> list[str]:
+    """Pick from ``known`` what was given, one by one or with commas; everything if nothing was.
+
+    Of what is not known, but ``verified``, the message says who shows it.
+    """
     if given is None:
         return list(known)
     folded = {name.lower(): name for name in known}
-    words = [word for group in given for word in group.lower().replace(",", " ").split()]
-    unknown = [word for word in words if word not in folded]
+    words = [word for group in given for word in group.replace(",", " ").split()]
+    unknown = [word for word in words if word.lower() not in folded]
+    if shown := [id for id in verified if id.lower() in map(str.lower, unknown)]:
+        raise typer.BadParameter(
+            f"{', '.join(shown)}: no theorem; tinygrad-rnn verify --only {','.join(shown)} "
+            "tells all about it.",
+            param_hint=option,
+        )
     if unknown or not words:
         what = f"there is no {', '.join(unknown)}" if unknown else "nothing was named"
         raise typer.BadParameter(f"{what}; there are {_listed(known)}.", param_hint=option)
-    return [name for name in known if name.lower() in words]
+    chosen = {folded[word.lower()] for word in words}
+    return [name for name in known if name in chosen]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -181,13 +194,14 @@ def _plain(value: Any) -> Any:
 @app.command()
 def cite(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The theorems to cite.")],
-    format: Annotated[Format, typer.Option(help="For readers, or for LaTeX.")] = Format.text,
+    format: Annotated[Format, typer.Option(help="To read, or for a paper.")] = Format.text,
 ) -> None:
-    """Print how to cite theorems and their sources."""
+    """Print what theorems say, and how to cite them and their sources."""
     theorems = importlib.import_module("tinygrad_rnn.proofs.catalogue").load()
-    chosen = [theorems[id] for id in _chosen("ID", ids, list(theorems))]
-    bibliography = importlib.import_module("tinygrad_rnn.proofs.bibliography")
-    typer.echo(bibliography.cite(chosen, format.value))
+    known = importlib.import_module("tinygrad_rnn.proofs.verify").known()
+    chosen = [theorems[id] for id in _chosen("ID", ids, list(theorems), known)]
+    citations = importlib.import_module("tinygrad_rnn.proofs.citations")
+    typer.echo(citations.cite(chosen, format.value))
 
 
 @app.command()

@@ -13,8 +13,9 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 from tinygrad_rnn.proofs import mathml
-from tinygrad_rnn.proofs.bibliography import WORKS, cite, named
+from tinygrad_rnn.proofs.bibliography import WORKS, named
 from tinygrad_rnn.proofs.catalogue import SYSTEMS, Theorem, load
+from tinygrad_rnn.proofs.citations import cite
 from tinygrad_rnn.proofs.examples import EXAMPLES, Example
 from tinygrad_rnn.proofs.formal.registry import FORMAL
 from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
@@ -130,16 +131,10 @@ def _contents(theorems: Iterable[Theorem]) -> nodes.bullet_list:
     return nodes.bullet_list("", *rows, classes=["theorem-list"])
 
 
-def latex(theorem: Theorem) -> str:
-    """Return the statement as LaTeX's environment theorem."""
-    text = re.sub("`(.+?)`", r"\\texttt{\1}", theorem.statement)
-    return f"\\begin{{theorem}}[{theorem.id}]\\label{{{theorem.id}}}\n{text}\n\\end{{theorem}}\n"
-
-
 def _to_copy(theorem: Theorem) -> list[nodes.Node]:
     """Return what goes onto a slide or into a paper."""
     head = "<details><summary>for a slide or a paper: LaTeX, BibTeX</summary>"
-    texts = {"latex": latex(theorem), "bibtex": cite([theorem], "bibtex")}
+    texts = {name: cite([theorem], name) for name in ("latex", "bibtex")}
     return [
         nodes.raw("", head, format="html"),
         *(nodes.literal_block(text, text, language=name) for name, text in texts.items()),
