@@ -212,7 +212,7 @@ the 1-, 2- or $\infty$-norm, then $\lVert P_{t,i} \rVert \le q^{t-i}$ for all in
 \to 0$ as $t - i \to \infty$; it has halved after $\lceil 1/(1-q) \rceil$ steps. A loss at step $t$
 has $\max_j |\partial L/\partial h_{i,j}| \le q^{t-i} \max_j |\delta_j|$ if the norm is
 $\lVert\cdot\rVert_1$.""",
-    hypotheses=("γ‖W‖ ≤ q: a norm, not an eigenvalue", "q < 1"),
+    hypotheses=("|f'| ≤ γ", "γ‖W‖ ≤ q: a norm, not an eigenvalue", "q < 1"),
     proof="""B-1 with γ‖W‖ ≤ q. q < 1 gives qⁿ → 0, and with Bernoulli's inequality (1/q)ⁿ ≥ 1 +
 n(1/q − 1) ≥ 1 + n(1 − q) ≥ 2 as soon as n ≥ 1/(1 − q). ∂L/∂h_i = δ P_{t,i} as a row, and |Σ_k δ_k
 P_kj| ≤ max|δ| Σ_k |P_kj| ≤ max|δ| ‖P‖₁.""",
@@ -220,6 +220,10 @@ P_kj| ≤ max|δ| Σ_k |P_kj| ≤ max|δ| ‖P‖₁.""",
     cases=cases.contractive,
     systems=("rational", "ball"),
     necessity=(
+        Necessity(
+            "|f'| ≤ γ: the identity with γ = 1/2, W = 1 and q = 1/2",
+            lambda: cases.not_contractive([[1]], 0.5, 2),
+        ),
         Necessity(
             "γ‖W‖ ≤ q: W is nilpotent, its spectral radius 0",
             lambda: cases.not_contractive([[0, 2], [0, 0]], 0.5, 2),

@@ -169,13 +169,17 @@ def _at_the_edge(draw: Draw, system: str) -> Case:
 1-, 2- or $\infty$-norm, then $\lVert P_{t,i} \rVert \le 1$ in that norm for all inputs and $t \ge
 i$. So if the products of one trajectory are unbounded, then $\gamma\lVert W \rVert > 1$ in each of
 these norms. At $\gamma\lVert W\rVert = 1$ the norm 1 can last for ever.""",
-    hypotheses=("γ‖W‖ ≤ 1", "the same norm on both sides"),
+    hypotheses=("|f'| ≤ γ", "γ‖W‖ ≤ 1", "the same norm on both sides"),
     proof="""B-1 gives ‖P_{t,i}‖ ≤ (γ‖W‖)^{t−i} ≤ 1. The second sentence is the contrapositive. A
 permutation of linear units has γ‖W‖ = 1, and all its powers are permutations, of norm 1.""",
     sources=("S0-15", "S1-35", "Pascanu, Mikolov & Bengio 2013"),
     cases=_at_the_edge,
     systems=("rational", "ball"),
     necessity=(
+        Necessity(
+            "|f'| ≤ γ: the identity with γ = 1/2, and W = 2",
+            lambda: {**one_step([[2]]), "norm": "∞"},
+        ),
         Necessity("γ‖W‖ ≤ 1: linear units with W = 2", lambda: {**one_step([[2]]), "norm": "2"}),
         Necessity(
             "the same norm: ‖W‖_∞ = 1 but ‖W‖₁ = 2",
