@@ -124,13 +124,24 @@ def test_a_wrong_forward_pass_is_told_apart() -> None:
     assert "outputs[1] is wrong" in str(report)
 
 
-def test_an_error_is_a_refutation() -> None:
+def test_a_backward_pass_that_always_raises_is_not_refuted() -> None:
     def refuse(g: Any) -> None:
         raise KeyError("W_z")
 
     report = check(refuse)
-    assert report.verdict == "REFUTED"
-    assert "it raises KeyError" in str(report)
+    assert (report.verdict, report.culprits) == ("INCONCLUSIVE", [])
+    assert "no gradient came that could be refuted: it raises KeyError: 'W_z'" in str(report)
+
+
+def test_a_backward_pass_that_sometimes_raises_is_refuted() -> None:
+    class Headless(Taped):
+        def backward(self, d: Any, cache: Any) -> Any:
+            return super().backward((d[0], d[1] + 0), cache)  # d[1] may be None
+
+    layer = Headless()
+    report = tg.check_backward(layer.run, layer.backward, inputs(), reference=network)
+    assert (report.verdict, report.culprits) == ("REFUTED", [])
+    assert "it raises TypeError" in str(report)
 
 
 def test_misuse_is_explained() -> None:
@@ -139,6 +150,23 @@ def test_misuse_is_explained() -> None:
         tg.check_backward(layer.run, layer.backward, {}, reference=network)
     with pytest.raises(TypeError, match="wrt names"):
         tg.check_backward(layer.run, layer.backward, inputs(), reference=network, wrt=["mask"])
+
+
+def bare(v: dict[str, Any]) -> Any:
+    return np.tanh(v["x"])
+
+
+@pytest.mark.parametrize(
+    ("run", "reference", "expected"),
+    [
+        (lambda v: (bare(v), v), None, r"run must return \(outputs,\), cache, got \(ndarray"),
+        (bare, None, r"run must return \(outputs,\), cache, got ndarray of shape \(3,\)"),
+        (lambda v: ((bare(v),), v), bare, r"reference must return \(outputs,\), got ndarray"),
+    ],
+)
+def test_a_bare_array_of_outputs_is_refused(run: Any, reference: Any, expected: str) -> None:
+    with pytest.raises(TypeError, match=expected):
+        tg.check_backward(run, lambda d, v: {"x": d[0]}, X, reference=reference)
 
 
 # ---- the forward pass as its own specification ------------------------------------------------
@@ -188,10 +216,36 @@ def test_what_differences_cannot_see_is_inconclusive() -> None:
     assert tg.check_backward(run, lambda d, x: {"x": d[0]}, X).verdict == "REFUTED"
 
 
-def test_a_forward_pass_that_fails_is_refuted() -> None:
+def test_a_forward_pass_that_fails_is_not_refuted() -> None:
     def run(v: dict[str, Any]) -> Any:
         raise ZeroDivisionError("no units")
 
     report = tg.check_backward(run, lambda d, x: {}, X)
-    assert report.verdict == "REFUTED"
+    assert report.verdict == "INCONCLUSIVE"
     assert "run raises ZeroDivisionError: no units" in str(report)
+
+
+# ---- the first wrong step ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pooled", "first"),
+    [
+        (lambda x, f: (f(x),), 1),  # (T, N, D)
+        (lambda x, f: (f(x).sum(axis=2),), 1),  # a loss for each step, (T, N)
+        (lambda x, f: (f(x).sum(axis=0),), None),  # (N, D) has no time axis
+        (lambda x, f: (f(x).sum(axis=1),), None),  # (T, D) may be anything
+    ],
+)
+@pytest.mark.parametrize("batch", [3, 4])
+def test_a_step_is_named_only_where_there_is_time(pooled: Any, first: Any, batch: int) -> None:
+    def run(v: dict[str, Any]) -> Any:
+        return pooled(v["x"], np.tanh), v
+
+    def backward(d: Any, v: dict[str, Any]) -> Any:
+        _, pull = tg.vjp(lambda x: pooled(x, np.tanh), v["x"])
+        return {"x": 2 * pull(d)[0]}
+
+    x = np.random.default_rng(0).standard_normal((4, batch, 2))
+    report = tg.check_backward(run, backward, {"x": x})
+    assert (report.verdict, report.first_wrong_step) == ("REFUTED", first)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.check.layer.cases import Case, described
 from tinygrad_rnn.check.layer.outcome import Wrong, wrong_gradients, wrong_outputs
 from tinygrad_rnn.check.layer.report import LayerReport
 from tinygrad_rnn.check.layer.rounding import Reference, differentiate
@@ -15,27 +16,6 @@ from tinygrad_rnn.check.layer.subject import strided
 from tinygrad_rnn.check.layer.unaided import Jacobian
 from tinygrad_rnn.check.layer.whole import Call, likely_mistakes
 from tinygrad_rnn.functions import Array
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One way to call: ``only`` one output has a cotangent, at one ``step`` of its axis 0."""
-
-    values: str = "given"
-    only: int | None = None
-    step: int | None = None
-    dtype: str | None = None
-    contiguous: bool = True
-    protocol: str = "once"
-    scale: float = 1.0
-
-    def __str__(self) -> str:
-        special = [
-            f"{name}={value!r}"
-            for name, value in vars(self).items()
-            if value != getattr(_Case, name)
-        ]
-        return ", ".join(special) or "the inputs as given"
 
 
 @dataclass
@@ -72,7 +52,8 @@ def check_backward(
     Parameters
     ----------
     run
-        ``run(inputs) -> (outputs, cache)``, a tuple of arrays and anything.
+        ``run(inputs) -> (outputs, cache)``, a tuple of arrays and anything: a single output y is
+        ``(y,)``.
     backward
         ``backward(d_outputs, cache) -> dict``. An entry of the tuple ``d_outputs`` may be None.
     inputs
@@ -93,7 +74,8 @@ def check_backward(
     ValueError
         If there is nothing to differentiate by.
     TypeError
-        If a name in ``wrt`` is not that of a float array.
+        If a name in ``wrt`` is not that of a float array, or if ``run`` or ``reference`` returns
+        something else than a tuple of outputs.
 
     Examples
     --------
@@ -102,12 +84,12 @@ def check_backward(
     ...     return (np.tanh(v["x"] @ v["W"]),), v
     >>> def backward(d, v):
     ...     g = d[0] * (1 - np.tanh(v["x"] @ v["W"]) ** 2)
-    ...     return {"x": g @ v["W"].T, "W": v["x"].T @ g[:1]}
+    ...     return {"x": g @ v["W"].T, "W": v["x"][:1].T @ g[:1]}
     >>> inputs = {"x": np.ones((3, 1)), "W": np.ones((1, 2))}
     >>> report = tg.check_backward(run, backward, inputs, reference=lambda v: (
     ...     np.tanh(v["x"] @ v["W"]),))
-    >>> report.verdict
-    'REFUTED'
+    >>> report.verdict, report.culprits
+    ('REFUTED', ['W'])
     """
     arrays = {name: np.asarray(a) for name, a in inputs.items()}
     floats = [name for name, a in arrays.items() if a.dtype.kind == "f"]
@@ -133,28 +115,36 @@ class _Check:
     notes: list[str] = field(default_factory=list)
 
     def report(self) -> LayerReport:
+        try:
+            made = self.run(self._drawn(Case()))
+        except Exception as error:  # whatever the code under test does wrong
+            return LayerReport(
+                "INCONCLUSIVE", notes=[f"run raises {type(error).__name__}: {error}"]
+            )
+        if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], (tuple, list)):
+            raise TypeError(f"run must return (outputs,), cache, got {described(made)}.")
         if self.reference is None and self._is_plain_numpy():
             self.reference = self._outputs
             self.notes.append("the specification is the forward pass itself")
-        specification = self.reference or self._outputs
-        try:
-            self.shapes = [np.shape(o) for o in specification(self._drawn(_Case()))]
-        except Exception as error:
-            if self.reference is not None:
-                raise  # it is not the code under test that fails
-            return LayerReport("REFUTED", notes=[f"run raises {type(error).__name__}: {error}"])
+        outputs = made[0] if self.reference is None else self.reference(self._drawn(Case()))
+        if not isinstance(outputs, (tuple, list)):
+            raise TypeError(f"reference must return (outputs,), got {described(outputs)}.")
+        self.shapes = [np.shape(o) for o in outputs]
         found = {case: self.find(case) for case in self._cases()}
         failed = {case: f for case, f in found.items() if f.failed}
+        if all(f.refusal for f in found.values()):
+            why = f"no gradient came that could be refuted: {found[Case()].refusal}"
+            return LayerReport("INCONCLUSIVE", trials=len(found), notes=[why, *self.notes])
         self.notes += [
             f"the specification is the forward pass itself, by {how}: give reference= for more"
             for how in {j.how for j in self.jacobians.values()}
         ]
         if not failed:
-            unseen = found[_Case()].unseen
+            unseen = found[Case()].unseen
             self.notes += [f"differences cannot see the gradient of {name}" for name in unseen]
             verdict = "INCONCLUSIVE" if unseen else "CONSISTENT"
             return LayerReport(verdict, trials=len(found), notes=self.notes)
-        wrong: dict[str, tuple[Wrong, _Case]] = {}
+        wrong: dict[str, tuple[Wrong, Case]] = {}
         for case, f in failed.items():
             for name, what in f.wrong.items():
                 wrong.setdefault(name, (what, case))
@@ -162,9 +152,9 @@ class _Check:
             wrong = {"outputs": wrong["outputs"]}
         numbers = [case for case, f in failed.items() if f.wrong or f.refusal] or list(failed)
         first = min(
-            numbers, key=lambda case: sum(v != getattr(_Case, n) for n, v in vars(case).items())
+            numbers, key=lambda case: sum(v != getattr(Case, n) for n, v in vars(case).items())
         )
-        remembers = (first != _Case() and self.find(_Case()).failed) or not self._repeats(first)
+        remembers = (first != Case() and self.find(Case()).failed) or not self._repeats(first)
         return LayerReport(
             "REFUTED",
             [n for n in (*self.names, "outputs") if n in wrong],
@@ -182,34 +172,34 @@ class _Check:
 
     def _is_plain_numpy(self) -> bool:
         """Whether the engine can differentiate the forward pass."""
-        drawn = self._drawn(_Case())
+        drawn = self._drawn(Case())
         try:
             outputs = [np.asarray(o) for o in self._outputs(drawn)]
-            cotangents = self._cotangents(_Case(), outputs)
+            cotangents = self._cotangents(Case(), outputs)
             true = self._by_engine(self._outputs, drawn, cotangents, outputs)
         except Exception:  # whatever code does when it meets Tensors
             return False
         reached = any(np.any(g.value != 0) for g in true.gradients.values())
         return reached and not wrong_outputs(outputs, true, [""] * len(outputs))
 
-    def _cases(self) -> Iterator[_Case]:
-        yield _Case()
-        yield _Case(values="near by")
+    def _cases(self) -> Iterator[Case]:
+        yield Case()
+        yield Case(values="near by")
         for protocol in ("twice", "between"):
-            yield _Case(protocol=protocol)
+            yield Case(protocol=protocol)
         for k in range(len(self.shapes)) if len(self.shapes) > 1 else ():
-            yield _Case(only=k)
-        yield from (_Case(only=0, step=s) for s in self._steps())
-        yield _Case(contiguous=False)
-        yield _Case(scale=2.0**10)
-        yield _Case(scale=2.0**-40)
+            yield Case(only=k)
+        yield from (Case(only=0, row=k) for k in self._rows())
+        yield Case(contiguous=False)
+        yield Case(scale=2.0**10)
+        yield Case(scale=2.0**-40)
         if self.reference is not None:  # differences have errors of their own, far above these
-            yield _Case(dtype="float32")
+            yield Case(dtype="float32")
 
-    def _steps(self) -> range:
+    def _rows(self) -> range:
         return range(1, 1 + (self.shapes[0][0] if len(self.shapes[0]) > 1 else 0))
 
-    def _drawn(self, case: _Case) -> dict[str, Array]:
+    def _drawn(self, case: Case) -> dict[str, Array]:
         rng = np.random.default_rng(self.seed)
         drawn = dict(self.inputs)
         for name in self.names:
@@ -222,18 +212,18 @@ class _Check:
                 drawn[name] = a.astype(case.dtype)
         return drawn
 
-    def _cotangents(self, case: _Case, outputs: Sequence[Array]) -> list[Array | None]:
+    def _cotangents(self, case: Case, outputs: Sequence[Array]) -> list[Array | None]:
         rng = np.random.default_rng([self.seed, 1])
         drawn: list[Array | None] = []
         for k, o in enumerate(outputs):
             d = rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape)
-            if case.step is not None and k == 0:
-                d[: case.step - 1] = d[case.step :] = 0
+            if case.row is not None and k == 0:
+                d[: case.row - 1] = d[case.row :] = 0
             d = np.asarray(case.scale * np.asarray(d, o.dtype), o.dtype)
             drawn.append(d if case.only in (None, k) else None)
         return drawn
 
-    def find(self, case: _Case) -> _Found:
+    def find(self, case: Case) -> _Found:
         """Call once, and compare."""
         drawn = self._drawn(case)
         given = {
@@ -293,7 +283,7 @@ class _Check:
 
     def _true_for(
         self,
-        case: _Case,
+        case: Case,
         drawn: dict[str, Array],
         cotangents: Sequence[Array | None],
         outputs: Sequence[Array],
@@ -321,7 +311,7 @@ class _Check:
 
     def _by_differences(
         self,
-        case: _Case,
+        case: Case,
         drawn: dict[str, Array],
         cotangents: Sequence[Array | None],
         got: dict[str, Array],
@@ -332,13 +322,20 @@ class _Check:
         close = [dict(self.backward(tuple(cotangents), self.run(v)[1])) for v in J.close_by()]
         return J.reference(cotangents, [got, *close])
 
-    def _first_step(self, case: _Case) -> int | None:
-        for s in self._steps():
-            if self.find(replace(case, only=0, step=s)).wrong:
+    def _first_step(self, case: Case) -> int | None:
+        if not self._has_steps():
+            return None
+        for s in self._rows():
+            if self.find(replace(case, only=0, row=s)).wrong:
                 return s
         return None
 
-    def _repeats(self, case: _Case) -> bool:
+    def _has_steps(self) -> bool:
+        """Whether axis 0 of the first output is time: that of an x (T, N, D), and N after it."""
+        x = np.shape(self.inputs.get("x", 0.0))
+        return len(x) == 3 and x[:2] == self.shapes[0][:2]
+
+    def _repeats(self, case: Case) -> bool:
         a, b = (self.find(case).call for _ in range(2))
         return (
             a is None
@@ -346,7 +343,7 @@ class _Check:
             or all(np.array_equal(a.got[n], b.got[n], equal_nan=True) for n in self.names)
         )
 
-    def _mistakes(self, first: _Case) -> list[str]:
+    def _mistakes(self, first: Case) -> list[str]:
         found = [self.find(replace(first, values=v)) for v in ("given", "near by")]
         calls = [f.call for f in found if f.call is not None]
         if len(calls) < len(found) or not found[0].wrong:
@@ -356,7 +353,7 @@ class _Check:
         except Exception:  # whatever the code under test does with other cotangents
             return []
 
-    def _conditions(self, first: _Case, failed: Sequence[_Found], remembers: bool) -> list[str]:
+    def _conditions(self, first: Case, failed: Sequence[_Found], remembers: bool) -> list[str]:
         changed = sorted({name for f in failed for name in f.changed})
         found = [f"its inputs are changed in place: {', '.join(changed)}"] if changed else []
         if remembers:
@@ -374,8 +371,8 @@ class _Check:
             found.append("only for arrays that are not contiguous")
         if first.scale != 1:
             found.append(f"only for {'large' if first.scale > 1 else 'small'} cotangents")
-        if first == _Case() and len(self.shapes) > 1:
-            alone = [k for k in range(len(self.shapes)) if self.find(_Case(only=k)).failed]
+        if first == Case() and len(self.shapes) > 1:
+            alone = [k for k in range(len(self.shapes)) if self.find(Case(only=k)).failed]
             if len(alone) == 1:
                 found.append(f"only with a cotangent on outputs[{alone[0]}]")
         return found
