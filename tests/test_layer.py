@@ -96,8 +96,6 @@ def test_a_missing_and_a_misshapen_gradient_are_named() -> None:
 
 def test_a_forward_error_is_told_apart() -> None:
     cell = tg.GRUCell(3, 4)
-    report = tg.check_layer(Layer(tg.GRUCell(3, 4, "minimal")), cell, budget="quick")
-    assert report.verdict == "REFUTED"
 
     class Late(Layer):
         def forward(self, params: Any, x: Any, *state: Any) -> tuple[Any, Any]:

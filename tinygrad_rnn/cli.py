@@ -207,7 +207,13 @@ def cite(
 @app.command()
 def check(
     target: Annotated[str, typer.Argument(metavar="MODULE:LAYER", help="The layer to check.")],
-    cell: Annotated[CellName, typer.Option(help="The cell that it claims to be.")],
+    cell: Annotated[
+        CellName,
+        typer.Option(
+            help="The cell that it claims to be. gru has the reset gate before the product with "
+            "W_h; that of PyTorch is gru-reset_after."
+        ),
+    ],
     inputs: Annotated[int, typer.Option("--D", min=1, help="Size of the input.")] = 3,
     hidden: Annotated[int, typer.Option("--H", min=1, help="Size of the state.")] = 4,
     map_file: Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.cells import Cell
-from tinygrad_rnn.check.layer.conform import pose
+from tinygrad_rnn.check.layer.conform import pose, question_of_layout
 from tinygrad_rnn.check.layer.layout import LayerMap
 from tinygrad_rnn.functions import Array
 
@@ -22,13 +22,18 @@ def torch_layer(module: Any) -> TorchLayer:
     module
         A module like nn.RNN, nn.GRU or nn.LSTM, of one layer and one direction: called as
         ``module(x, state)`` it returns ``(hs, state)``, where states have a leading axis of length
-        1. Or a function ``f(params, x, *state)`` of tensors that returns hs or the tuple (hs, h_T[,
+        1. Its parameters have PyTorch's names, also with something before or after them, as in
+        ``g.weight_ih`` or ``rnn.weight_ih_l0``; or you give a :class:`LayerMap` of your own.
+        Or a function ``f(params, x, *state)`` of tensors that returns hs or the tuple (hs, h_T[,
         c_T]), for instance one that calls an ``autograd.Function``.
 
     Raises
     ------
     ImportError
         If PyTorch is not installed.
+    ValueError
+        If a module of PyTorch has several layers, two directions or projections; and where the
+        layout ``map`` is asked for, if the names of the parameters do not tell it.
 
     Examples
     --------
@@ -45,12 +50,20 @@ def torch_layer(module: Any) -> TorchLayer:
 
 
 class TorchLayer:
-    """What :func:`torch_layer` returns; ``map`` is the layout of a module."""
+    """What :func:`torch_layer` returns."""
 
     def __init__(self, torch: Any, module: Any) -> None:
         self.name, self.module = torch.__name__, module
         self.is_module = isinstance(module, torch.nn.Module)
-        self.map = _torch_map(module) if self.is_module else LayerMap()
+        if self.is_module:
+            for part in module.modules():
+                if isinstance(part, torch.nn.RNNBase):
+                    _refuse_more_than_a_cell(part)
+
+    @property
+    def map(self) -> LayerMap:
+        """The layout of a module."""
+        return _torch_map(self.module) if self.is_module else LayerMap()
 
     def forward(self, params: Mapping[str, Array], x: Array, *state: Array) -> Any:
         """Run the module on tensors that require gradients."""
@@ -62,6 +75,12 @@ class TorchLayer:
         weights = {name: leaves[name] for name in params}
         states = [leaves[name] for name in ("h0", "c0")[: len(state)]]
         if self.is_module:
+            own = [name for name, _ in self.module.named_parameters()]
+            if set(own) != set(weights):  # else the module would use its own in their place
+                raise ValueError(
+                    f"the module has the parameters {', '.join(own)}, "
+                    f"got {', '.join(weights)}: give map=layer.map, or a LayerMap with its names"
+                )
             first = [s[None] for s in states]
             given = tuple(first) if len(first) > 1 else first[0]
             hs, last = torch.func.functional_call(self.module, weights, (leaves["x"], given))
@@ -96,14 +115,37 @@ class TorchLayer:
         }
 
 
+def _refuse_more_than_a_cell(module: Any) -> None:
+    usual = {"num_layers": 1, "bidirectional": False, "proj_size": 0, "bias": True}
+    unusual = {n: getattr(module, n) for n, v in usual.items() if getattr(module, n) != v}
+    if unusual:
+        given = ", ".join(f"{name}={value}" for name, value in unusual.items())
+        raise ValueError(
+            f"torch_layer takes one layer, in one direction, with biases and no projection; got "
+            f"{type(module).__name__}({given}). Check it as a whole: tg.check_backward."
+        )
+
+
 def _torch_map(module: Any) -> LayerMap:
-    names = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0"}
+    """Recognise PyTorch's names of parameters, and the GRU by the number of gates."""
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    found = {}
+    for stem in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        names = [n for n in shapes if n.rpartition(".")[2] in (stem, f"{stem}_l0")]
+        if len(names) != 1:
+            raise ValueError(
+                f"the module must have one parameter whose name ends with {stem}, to tell the "
+                f"layout; it has {', '.join(shapes) or 'none'}. Give map=tg.LayerMap(names=…)."
+            )
+        (found[stem],) = names
+    wide, H = shapes[found["weight_hh"]]
+    order = (part.batch_first for part in module.modules() if hasattr(part, "batch_first"))
     return LayerMap(
-        names,
+        {"W_x": found["weight_ih"], "W_h": found["weight_hh"], "b": found["bias_ih"]},
         transposed=True,
-        second_bias="bias_hh_l0",
-        mirrored="GRU" in type(module).__name__,
-        batch_first=bool(getattr(module, "batch_first", False)),
+        second_bias=found["bias_hh"],
+        mirrored=wide == 3 * H,
+        batch_first=bool(next(order, False)),
     )
 
 
@@ -215,13 +257,14 @@ def layer_tests(
     >>> test_my_rnn = tg.check.layer_tests(MyRNN(), tg.RNNCell(3, 4))
     """
     pytest = _installed("pytest", "layer_tests")
-    c, _, trials = pose(layer, cell, params, map, rng, budget)
+    c, base, trials = pose(layer, cell, params, map, rng, budget)
 
     def test(trial: Any) -> None:
         outcome = c.run(trial)
         complaints = [f"{name} {what.describe(str(trial))}" for name, what in outcome.wrong.items()]
         complaints += [f"{name} is changed in place" for name in outcome.changed]
         complaints += [outcome.refusal] if outcome.refusal else []
+        complaints += question_of_layout(c, base) if c.run(base).refusal else []
         if complaints:
             pytest.fail("\n".join(complaints), pytrace=False)
 

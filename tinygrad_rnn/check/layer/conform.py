@@ -10,13 +10,14 @@ import numpy as np
 
 from tinygrad_rnn.cells import Cell
 from tinygrad_rnn.check.layer.conditions import LONGEST_SCAN, conditions, first_wrong_step
+from tinygrad_rnn.check.layer.declared import declared_otherwise
 from tinygrad_rnn.check.layer.forward import likely_forward_mistakes
 from tinygrad_rnn.check.layer.layout import LayerMap, as_map
 from tinygrad_rnn.check.layer.mistakes import likely_mistakes
 from tinygrad_rnn.check.layer.outcome import Conformance, Outcome
 from tinygrad_rnn.check.layer.report import LayerReport
 from tinygrad_rnn.check.layer.subject import Subject
-from tinygrad_rnn.check.layer.trials import BUDGETS, Trial, battery
+from tinygrad_rnn.check.layer.trials import BUDGETS, Trial, battery, draw
 from tinygrad_rnn.check.layer.whole import likely_mistakes_with_lengths
 from tinygrad_rnn.functions import Array
 
@@ -88,7 +89,10 @@ def check_layer(
     c, base, trials = pose(layer, cell, params, map, rng, budget)
     outcomes = [c.run(trial) for trial in trials]
     failed = [o for o in outcomes if o.failed]
-    return _refuted(c, base, outcomes, failed) if failed else _unrefuted(c, outcomes)
+    if not failed:
+        return _unrefuted(c, outcomes)
+    unanswered = _unanswered(c, base, outcomes, failed) if c.run(base).refusal else None
+    return _refuted(c, base, outcomes, failed) if unanswered is None else unanswered
 
 
 def pose(
@@ -146,6 +150,44 @@ def _unrefuted(c: Conformance, outcomes: Sequence[Outcome]) -> LayerReport:
     return LayerReport("CONSISTENT", trials=len(outcomes), notes=c.notes)
 
 
+def _unanswered(
+    c: Conformance, base: Trial, outcomes: Sequence[Outcome], failed: Sequence[Outcome]
+) -> LayerReport | None:
+    """The layer raises on the plain input: say so, unless that is a finding.
+
+    It is none under another declaration, or if the layer gives no numbers that are wrong and there
+    are no conditions under which it raises.
+    """
+    advice = declared_otherwise(c, base)[1]
+    wrong = any(o.wrong or o.changed for o in failed)
+    if not advice and (wrong or conditions(c, base, failed)[0]):
+        return None
+    notes = [
+        f"nothing is refuted, for nothing can be compared: {c.run(base).refusal}, on "
+        f"{len(failed)} of {len(outcomes)} designed inputs",
+        *question_of_layout(c, base),
+        *(
+            f"another declaration gives its outputs: {how}"
+            for how in declared_otherwise(c, base)[1]
+        ),
+    ]
+    failures = [str(f.trial) for f in failed]
+    return LayerReport(
+        "INCONCLUSIVE", trials=len(outcomes), failures=failures, notes=[*notes, *c.notes]
+    )
+
+
+def question_of_layout(c: Conformance, trial: Trial) -> list[str]:
+    """Say which arrays a layer is given that raises, and how to change that."""
+    shapes = {name: v.shape for name, v in draw(c.cell, c.map, trial, c.params).items()}
+    params = [f"{n} {shapes[n]}" for n in c.map.shapes(c.cell)]
+    rest = [f"{n} {shape}" for n, shape in shapes.items() if n not in c.map.shapes(c.cell)]
+    return [
+        f"it was given the parameters {', '.join(params)}, and {', '.join(rest)}",
+        f"does the layer's layout differ from that of {c.cell}? map=tg.LayerMap(names=…) says how",
+    ]
+
+
 def _refuted(
     c: Conformance, base: Trial, outcomes: Sequence[Outcome], failed: Sequence[Outcome]
 ) -> LayerReport:
@@ -159,6 +201,8 @@ def _refuted(
     found, witness = conditions(c, base, [o for o in failed if c.fails(o.trial)])
     if not c.repeats(witness):  # then anything else is chance
         found = ["equal calls give different gradients, though the layer is made anew"]
+    mistakes, advice = declared_otherwise(c, witness) if "outputs" in wrong else ([], [])
+    meant = [f"if that is meant, {how}" for how in advice]
     changed = sorted({name for o in failed for name in o.changed})
     if changed:
         found.insert(0, f"its inputs are changed in place: {', '.join(changed)}")
@@ -171,11 +215,11 @@ def _refuted(
         # Cotangents that the first call changed are not those of one step any more.
         None if witness.protocol == "twice" and changed else first_wrong_step(c, witness),
         found,
-        _mistakes(c, witness, forward="outputs" in wrong),
+        mistakes or _mistakes(c, witness, forward="outputs" in wrong),
         {name: wrong[name][0].describe(str(wrong[name][1])) for name in culprits},
         len(outcomes),
         [str(o.trial) for o in failed],
-        [*(f"{text}, at {trial}" for text, trial in refusals.items()), *c.notes],
+        [*(f"{text}, at {trial}" for text, trial in refusals.items()), *meant, *c.notes],
         {} if "outputs" in wrong else _errors(c, witness, culprits),
     )
 

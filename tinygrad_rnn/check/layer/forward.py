@@ -12,6 +12,7 @@ import numpy as np
 from tinygrad_rnn.cells import GRUCell, LSTMCell, RNNCell
 from tinygrad_rnn.cells.cell import split
 from tinygrad_rnn.check.layer.anatomy import Surgeon
+from tinygrad_rnn.check.layer.declared import backward_of_that
 from tinygrad_rnn.check.layer.forward_reading import forward_readings
 from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome
 from tinygrad_rnn.check.layer.rounding import differentiate
@@ -39,12 +40,7 @@ def likely_forward_mistakes(c: Conformance, witness: Trial) -> list[str]:
     for text, alternative in _alternatives(c.cell):
         if all(_agree(c, o, alternative) for o in outcomes):
             wrong = sorted({n for o in outcomes for n in _wrong_gradients(c, o, alternative)})
-            return [
-                f"forward: {text}",
-                f"backward: besides, ∂L/∂{', ∂L/∂'.join(wrong)} is not the gradient of that"
-                if wrong
-                else "backward: it is the gradient of that forward pass",
-            ]
+            return [f"forward: {text}", backward_of_that(wrong)]
     return [f"forward: {text}" for text in forward_readings(c, witness)]
 
 
@@ -267,15 +263,13 @@ def _all_from_initial(cell: Any, p: Params, x: Array, state: State) -> Outputs:
 
 
 def _of_variants(cell: GRUCell) -> Iterator[tuple[str, Alternative]]:
+    """Apply the reset gate at the other place, with no b_h; see declared.py for the variants."""
+
     def mirrored(cell: GRUCell, p: Params) -> Params:
         count = 2 if cell.variant == "minimal" else 3
         signs = np.repeat([-1.0 if k == count - 2 else 1.0 for k in range(count)], cell.H)
         return {n: a if n == "b_h" else a * signs for n, a in p.items()}
 
-    yield (
-        "the update gate is mirrored: z multiplies the old state",
-        lambda cell, p, x, s: _run(cell, mirrored(cell, p), x, s),
-    )
     if cell.variant != "minimal":
         other = "reset_after" if cell.variant == "reset_before" else "reset_before"
         when = other.replace("reset_", "")

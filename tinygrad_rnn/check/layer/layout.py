@@ -51,9 +51,8 @@ class LayerMap:
     A layer with PyTorch's parameters:
 
     >>> import tinygrad_rnn as tg
-    >>> from tinygrad_rnn.check.layer import LayerMap
     >>> names = {"W_x": "weight_ih", "W_h": "weight_hh", "b": "bias_ih"}
-    >>> map = LayerMap(names, transposed=True, second_bias="bias_hh")
+    >>> map = tg.LayerMap(names, transposed=True, second_bias="bias_hh")
     >>> map.shapes(tg.LSTMCell(D=2, H=3))
     {'weight_ih': (12, 2), 'weight_hh': (12, 3), 'bias_ih': (12,), 'bias_hh': (12,)}
     """
@@ -78,9 +77,11 @@ class LayerMap:
         """
         known = {*cell.layout, "x", *(f"{s}0" for s in cell.state_names)}
         if unknown := set(self.names) - known:
+            fields = ", ".join(sorted(unknown & set(LayerMap.__dataclass_fields__)))
             raise ValueError(
                 f"names maps {', '.join(sorted(unknown))}, which {type(cell).__name__} does not "
                 f"have; it has {', '.join(sorted(known))}."
+                + (f" In TOML, write the options {fields} above [names]." if fields else "")
             )
         own = _gates(cell)
         if self.gates and sorted(self.gates) != sorted(own):

@@ -37,9 +37,10 @@ class Wrong:
         if not self.index:
             return f"{self.reason}, at {trial}"
         where = ", ".join(map(str, self.index))
+        size = f" (off by {self.relative:.2g} times its size)" if self.relative < np.inf else ""
         return (
-            f"{self.reason}: entry [{where}] is {self.got:.9g}, expected {self.expected:.9g} "
-            f"(off by {self.relative:.1e} of it), at {trial}"
+            f"{self.reason}: entry [{where}] is {self.got:.9g}, expected {self.expected:.9g}"
+            f"{size}, at {trial}"
         )
 
 
@@ -166,7 +167,13 @@ class Conformance:
         reference = differentiate(
             specification(cell, self.map, trial, len(outputs)), inputs, lambda _: drawn, precision
         )
-        wrong = wrong_outputs(outputs, reference, OUTPUTS) or wrong_gradients(got, reference)
+        wrong = wrong_outputs(outputs, reference, OUTPUTS)
+        if not wrong and not set(reference.gradients) & set(got):
+            expected = ", ".join(reference.gradients)
+            named = ", ".join(map(str, got)) or "none"
+            complaint = f"backward must return the gradients {expected}, got {named}"
+            return Outcome(trial, refusal=complaint)
+        wrong = wrong or wrong_gradients(got, reference)
         side_effects = tuple(dict.fromkeys(changed))
         return Outcome(trial, wrong, side_effects, "", inputs, got, outputs, drawn, reference)
 
@@ -212,7 +219,9 @@ def wrong_gradients(got: dict[str, Any], reference: Reference) -> dict[str, Wron
     for name, true in reference.gradients.items():
         value = got.get(name)
         if value is None:
-            found[name] = Wrong(f"backward returns no gradient {name!r}")
+            unknown = [repr(n) for n in got if n not in reference.gradients]
+            but = f", but one of {', '.join(unknown)}" if unknown else ""
+            found[name] = Wrong(f"backward returns no gradient {name!r}{but}")
         elif np.shape(value) != true.value.shape:
             found[name] = Wrong(f"its shape must be {true.value.shape}, got {np.shape(value)}")
         else:

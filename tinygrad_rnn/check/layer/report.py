@@ -11,7 +11,7 @@ from typing import Any
 from tinygrad_rnn.functions import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerReport:
     """The outcome of :func:`check_layer` or :func:`check_backward`.
 
@@ -101,6 +101,9 @@ class LayerReport:
             lines += [f"likely mistake: {text}" for text in self.mistakes]
             lines += [f"{name}: {text}" for name, text in self.details.items()]
         return "\n".join([*lines, *[f"note: {text}" for text in self.notes]])
+
+    def __repr__(self) -> str:
+        return str(self)  # what pytest and a notebook show
 
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite become strings."""
