@@ -72,3 +72,5 @@ def test_the_site(site):
     index = (site / "searchindex.js").read_text(encoding="utf-8").lower()
     assert [id for id in (*catalogue.load(), *CLAIMS) if f'"{id.lower()}":[[' not in index] == []
     assert set(CLAIMS) <= pages[site / "errata.html"].ids
+    # What fails without θ ≥ 0 in K-4 stands beside the hypothesis.
+    assert "g·c ≥ 0: 0 ≤ -1 is false" in (site / "theory/remedies.html").read_text("utf-8")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
@@ -16,6 +17,7 @@ from tinygrad_rnn.proofs import mathml
 from tinygrad_rnn.proofs.bibliography import WORKS, named
 from tinygrad_rnn.proofs.catalogue import SYSTEMS, Theorem, load
 from tinygrad_rnn.proofs.citations import cite
+from tinygrad_rnn.proofs.evidence import counterexample
 from tinygrad_rnn.proofs.examples import EXAMPLES, Example
 from tinygrad_rnn.proofs.formal.registry import FORMAL
 from tinygrad_rnn.proofs.notes import CLAIMS, TRAPS
@@ -100,7 +102,7 @@ def section(theorem: Theorem) -> nodes.section:
         _list(_evidence(theorem)),
     ]
     if theorem.necessity:
-        parts += [_label("False without"), _list(need.dropped for need in theorem.necessity)]
+        parts += [_label("False without"), _list(_counterexamples(theorem))]
     parts += [_label("Mistakes that it catches"), _list(m.name for m in theorem.sensitivity)]
     parts.append(nodes.paragraph("", "", *_sources(theorem), classes=["sources"]))
     parts += _to_copy(theorem)
@@ -120,6 +122,15 @@ def _evidence(theorem: Theorem) -> Iterator[str]:
         names = ", ".join(f"`{name}`" for name in formal.theorems)
         gap = f"; left out: {formal.gap}" if formal.gap else ""
         yield f"proved in Coq{', in part' if gap else ''}: {names}{gap}"
+
+
+def _counterexamples(theorem: Theorem) -> Iterator[str]:
+    """What is dropped, and what then fails on the stored case; of long numbers only what."""
+    for need in theorem.necessity:
+        with np.errstate(all="ignore"):
+            failure = str(counterexample(theorem, need))
+        label, _, numbers = failure.rpartition(": ")
+        yield f"{need.dropped} – {failure if len(numbers) < 40 else f'{label} is false'}"
 
 
 def _contents(theorems: Iterable[Theorem]) -> nodes.bullet_list:
