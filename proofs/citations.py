@@ -101,7 +101,7 @@ def latex(theorem: Theorem) -> str:
     """
     lines = [r"% needs \usepackage{amsmath,amssymb} and \newtheorem{theorem}{Theorem}"]
     if theorem.chapter in CONVENTIONS:
-        lines.append(_typeset(CONVENTIONS[theorem.chapter]))
+        lines.append(_filled(_typeset(CONVENTIONS[theorem.chapter]), ""))
     lines += [
         rf"\begin{{theorem}}[{theorem.id}]\label{{{theorem.id}}}",
         _typeset(theorem.statement),
