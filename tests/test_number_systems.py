@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tinygrad_rnn import autodiff as ad
 from tinygrad_rnn.autodiff import grad, jvp, vjp
 from tinygrad_rnn.composed import public_name
-from tinygrad_rnn.scalars import Ball, errors, precision, rounded
+from tinygrad_rnn.scalars import Ball, errors, precision, rational, rounded
 
 Array = Any
 
@@ -90,7 +90,11 @@ def test_ties_go_to_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "f", [np.abs, np.max, np.min, np.linalg.norm, np.std, np.var, lambda z: np.clip(z, 0, 1)]
+    "f",
+    [
+        *(np.abs, np.max, np.min, np.linalg.norm, np.std, np.var),
+        *(lambda z: np.clip(z, 0, 1), lambda z: np.maximum(0, z), lambda z: np.minimum(0, z)),
+    ],
 )
 def test_what_is_not_holomorphic_has_no_complex_derivative(f: Any) -> None:
     with pytest.raises(TypeError, match="not holomorphic"):
@@ -155,3 +159,12 @@ def test_the_ends_of_the_range_are_quiet(f: Any, dtype: Any) -> None:
     assert np.isfinite(
         jvp(lambda x: jvp(f, (x,), (np.ones(2, dtype),))[1], (ends,), (ends * 0 + 1,))[1]
     ).all()
+
+
+def test_exact_seeds() -> None:
+    """A gradient over the rationals starts from 1, and stays rational through a division."""
+    x = rational([1, 2, 4])
+    assert grad(lambda x: np.sum(x[:2]) / 3)(x).tolist() == [rational(1) / 3, rational(1) / 3, 0]
+    w = ad.Tensor(x)
+    (np.sum(w[:2]) / 3).backward()
+    assert w.grad.tolist() == [rational(1) / 3, rational(1) / 3, 0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tinygrad_rnn.autodiff import checkpoint, differentiable, grad, hvp, jacobian, jvp, vjp
 from tinygrad_rnn.autodiff.tensor import RULES
-from tinygrad_rnn.scalars import GF, field, rational
+from tinygrad_rnn.scalars import GF, field
 from tinygrad_rnn.trees import flatten
 
 Array = Any
@@ -332,12 +332,3 @@ def test_functions_can_be_taught() -> None:
 def test_a_rule_is_stated_in_one_way(how: Any) -> None:
     with pytest.raises(TypeError, match="partials=, or transpose=, or both"):
         differentiable(**how)
-
-
-def test_exact_seeds() -> None:
-    """A gradient over the rationals starts from 1, and stays rational through a division."""
-    x = rational([1, 2, 4])
-    assert grad(lambda x: np.sum(x[:2]) / 3)(x).tolist() == [rational(1) / 3, rational(1) / 3, 0]
-    w = tg.Tensor(x)
-    (np.sum(w[:2]) / 3).backward()
-    assert w.grad.tolist() == [rational(1) / 3, rational(1) / 3, 0]
