@@ -170,6 +170,8 @@ def mutants() -> Iterator[Mutant]:
                 if node in skipped:
                     continue
                 for new in replacements(node, parents.get(node)):
+                    if ast.unparse(new) == ast.unparse(node):  # two partials that are the same
+                        continue
                     broken = copy.deepcopy(tree)
                     nodes = list(ast.walk(broken.body[k]))
                     line = nodes[list(ast.walk(statement)).index(lines[node])]
