@@ -18,6 +18,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.cli import app
 
 torch = pytest.importorskip("torch")
+PARTS = ("W_x", "W_h", "b")
 AFTER, BEFORE = tg.GRUCell(3, 4, "reset_after"), tg.GRUCell(3, 4)
 
 
@@ -96,6 +97,48 @@ def test_a_variant_that_raises_for_its_parameters_is_not_refuted(own: Any, decla
     report = quick(Layer(own), declared)
     assert (report.verdict, report.culprits) == ("INCONCLUSIVE", [])
     assert f"your layer is {own}: pass that as the cell" in str(report)
+
+
+class Keras(Layer):
+    """A GRU whose gates are in the order z, r, c, and whose z keeps the old state."""
+
+    def own(self, a: Any) -> Any:
+        z, r, c = np.split(a, 3, axis=-1)
+        return np.concatenate([r, -z, c], axis=-1)
+
+    def forward(self, params: Any, x: Any, *state: Any) -> Any:
+        return super().forward({n: self.own(a) for n, a in params.items()}, x, *state)
+
+    def backward(self, d_outputs: Any, cache: Any) -> Any:
+        g = super().backward(d_outputs, cache)
+        for name in PARTS:
+            r, z, c = np.split(g[name], 3, axis=-1)
+            g[name] = np.concatenate([-z, r, c], axis=-1)
+        return g
+
+
+def test_another_order_of_gates_of_a_mirrored_gru() -> None:
+    report = quick(Keras(BEFORE), BEFORE)
+    assert report.verdict == "REFUTED"
+    assert report.mistakes[1] == "backward: it is the gradient of that forward pass"
+    expected = "if that is meant, declare it: map=tg.LayerMap(mirrored=True, gates='zrc')"
+    assert report.notes == [expected]
+    declared = tg.LayerMap(mirrored=True, gates="zrc")
+    assert quick(Keras(BEFORE), BEFORE, declared).verdict == "CONSISTENT"
+
+
+def test_no_other_declaration_fits_a_wrong_forward_pass() -> None:
+    """Also where every gate has arrays of its own, which a variant of fewer gates cannot have."""
+
+    class Apart(Layer):
+        def forward(self, params: Any, x: Any, *state: Any) -> Any:
+            joined = {n: np.concatenate([params[f"{n}_{k}"] for k in "rzc"], -1) for n in PARTS}
+            (hs, h), cache = super().forward(joined, x, *state)
+            return (hs + hs.dtype.type(0.5), h), cache
+
+    names = {n: tuple(f"{n}_{k}" for k in "rzc") for n in PARTS}
+    report = quick(Apart(BEFORE), BEFORE, {"names": names})
+    assert (report.verdict, report.culprits, report.notes) == ("REFUTED", ["outputs"], [])
 
 
 def test_a_faulty_layer_is_wrong_under_the_right_declaration_too() -> None:

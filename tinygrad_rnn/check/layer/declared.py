@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from typing import Any
 
 from tinygrad_rnn.cells import Cell, GRUCell, LSTMCell
 from tinygrad_rnn.cells.gru import VARIANTS
 from tinygrad_rnn.cells.lstm import PEEPHOLES
-from tinygrad_rnn.check.layer.layout import LayerMap
+from tinygrad_rnn.check.layer.layout import LayerMap, gates
 from tinygrad_rnn.check.layer.outcome import Conformance
 from tinygrad_rnn.check.layer.subject import Subject
 from tinygrad_rnn.check.layer.trials import Trial
@@ -53,18 +53,30 @@ def _declarations(cell: Cell, map: LayerMap) -> Iterator[tuple[Cell, LayerMap]]:
         cells += [replace(cell, variant=v) for v in VARIANTS if v != cell.variant]
     if isinstance(cell, LSTMCell):
         cells += [replace(cell, peephole=p) for p in PEEPHOLES if p != cell.peephole]
-    flags = ["mirrored"] if isinstance(cell, GRUCell) else []
-    flags += ["transposed", "batch_first"]
-    flips = list(product((False, True), repeat=len(flags)))
-    choices = [(other, flip) for other in cells for flip in flips]
-    for other, flip in sorted(choices, key=lambda own: (own[0] != cell) + sum(own[1])):
-        changes: Any = {f: not getattr(map, f) for f, on in zip(flags, flip, strict=True) if on}
-        if other != cell or changes:
-            yield other, replace(map, **changes)
+    if any(isinstance(names, tuple) for names in (*map.names.values(), map.second_bias)):
+        cells = [other for other in cells if len(gates(other)) == len(gates(cell))]
+    mirror = [False, True] if isinstance(cell, GRUCell) else [False]
+    flips = [
+        {"mirrored": m, "transposed": t, "batch_first": b}
+        for m, t, b in product(mirror, (False, True), (False, True))
+    ]
+    changes: list[dict[str, Any]] = [
+        {name: not getattr(map, name) for name, on in flip.items() if on} for flip in flips
+    ]
+    choices = [(other, change) for other in cells for change in changes]
+    for other in cells:  # orders of gates only with what belongs to the same equations
+        own = gates(other)
+        for order in ("".join(p) for p in permutations(own)):
+            if order != (map.gates or own):
+                few = [c for c in changes if not c.keys() - {"mirrored"}]
+                choices += [(other, c | {"gates": order}) for c in few]
+    for other, change in sorted(choices, key=lambda choice: (choice[0] != cell) + len(choice[1])):
+        if other != cell or change:
+            yield other, replace(map, **change)
 
 
-def _changes(c: Conformance, other: Conformance) -> dict[str, bool]:
-    names = ("mirrored", "transposed", "batch_first")
+def _changes(c: Conformance, other: Conformance) -> dict[str, bool | str]:
+    names = ("mirrored", "transposed", "batch_first", "gates")
     return {n: getattr(other.map, n) for n in names if getattr(c.map, n) != getattr(other.map, n)}
 
 
@@ -77,7 +89,12 @@ def _said(c: Conformance, other: Conformance) -> str:
         ("batch_first", True): "sequences are (N, T, ·)",
         ("batch_first", False): "sequences are (T, N, ·)",
     }
-    texts = [said[change] for change in _changes(c, other).items()]
+    texts = [
+        f"the gates of W_x, W_h, b are in the order {value}"
+        if name == "gates"
+        else said[name, bool(value)]
+        for name, value in _changes(c, other).items()
+    ]
     if other.cell != c.cell:
         texts.insert(0, f"it is that of {other.cell}")
     return "; ".join(texts)
@@ -89,7 +106,7 @@ def _advice(c: Conformance, other: Conformance) -> str:
     if other.cell != c.cell:
         parts.append(f"your layer is {other.cell}: pass that as the cell")
     if changes := _changes(c, other):
-        fields = [f"{name}={value}" for name, value in changes.items()]
+        fields = [f"{name}={value!r}" for name, value in changes.items()]
         rest = [] if c.map == LayerMap() else ["…"]
         parts.append(f"declare it: map=tg.LayerMap({', '.join([*rest, *fields])})")
     return "; and ".join(parts)

@@ -83,7 +83,7 @@ class LayerMap:
                 f"have; it has {', '.join(sorted(known))}."
                 + (f" In TOML, write the options {fields} above [names]." if fields else "")
             )
-        own = _gates(cell)
+        own = gates(cell)
         if self.gates and sorted(self.gates) != sorted(own):
             raise ValueError(f"gates must be an order of {own!r}, got {self.gates!r}.")
         if self.stacked not in ("", "xh", "hx"):
@@ -149,7 +149,7 @@ class LayerMap:
             np.transpose(params[n]) if flip else params[n]
             for n in (names if isinstance(names, tuple) else (names,))
         ]
-        own = _gates(cell).replace("g", "") if canonical == "W_c" else _gates(cell)
+        own = gates(cell).replace("g", "") if canonical == "W_c" else gates(cell)
         order = [g for g in self.gates or own if g in own]
         if canonical in ("w_c", "b_h") or (len(parts) == 1 and "".join(order) == own):
             return parts[0]
@@ -162,7 +162,7 @@ class LayerMap:
         """1 − σ(a) = σ(−a): the mirrored update gate is ours with its parameters negated."""
         if name == "b_h":
             return value
-        signs = np.repeat([-1.0 if gate == "z" else 1.0 for gate in _gates(cell)], cell.H)
+        signs = np.repeat([-1.0 if gate == "z" else 1.0 for gate in gates(cell)], cell.H)
         return value * signs
 
     def sequence(self, a: Array | None) -> Array | None:
@@ -170,7 +170,8 @@ class LayerMap:
         return a if a is None or not self.batch_first else np.swapaxes(a, 0, 1)
 
 
-def _gates(cell: Cell) -> str:
+def gates(cell: Cell) -> str:
+    """Return the order of a cell's gates, a letter each."""
     if isinstance(cell, GRUCell):
         return "zc" if cell.variant == "minimal" else "rzc"
     return "ifgo" if isinstance(cell, LSTMCell) else "h"

@@ -18,14 +18,16 @@ class LayerReport:
     Attributes
     ----------
     verdict : str
-        ``"CONSISTENT"``, ``"REFUTED"`` or ``"INCONCLUSIVE"``.
+        ``"CONSISTENT"``, ``"REFUTED"`` or ``"INCONCLUSIVE"``: nothing could be compared, as when the
+        layer raises on every input, or no correct digit was left.
     culprits : list of str
         The gradients that are wrong, by the layer's names; ``["outputs"]`` if the forward pass is.
     first_wrong_step : int or None
         The smallest s ≥ 1 such that a cotangent on h_s alone finds a wrong gradient: 1 for a wrong
         local term, 2 for a broken carry from step to step, k + 1 if the sweep is cut after k steps.
         For a wrong forward pass, the first step at which hs is wrong. None where the step plays no
-        part.
+        part; of :func:`check_backward`, also unless an input ``"x"`` of three axes and the first
+        output have the same first two.
     conditions : list of str
         Under which conditions only it is wrong; empty if always.
     mistakes : list of str
