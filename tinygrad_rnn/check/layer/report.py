@@ -18,8 +18,8 @@ class LayerReport:
     Attributes
     ----------
     verdict : str
-        ``"CONSISTENT"``, ``"REFUTED"`` or ``"INCONCLUSIVE"``: nothing could be compared, as when the
-        layer raises on every input, or no correct digit was left.
+        ``"CONSISTENT"``, ``"REFUTED"`` or ``"INCONCLUSIVE"``: nothing could be compared, as when
+        the layer raises on every input, or no correct digit was left.
     culprits : list of str
         The gradients that are wrong, by the layer's names; ``["outputs"]`` if the forward pass is.
     first_wrong_step : int or None
