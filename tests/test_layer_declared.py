@@ -86,6 +86,14 @@ def test_a_layer_that_raises_for_its_layout_is_not_refuted(field: str) -> None:
     assert f"declare it: map=tg.LayerMap(…, {field}=True)" in str(report)
 
 
+def test_a_variant_is_said_in_words() -> None:
+    layer = tg.check.torch_layer(ByHand())
+    (forward, _) = quick(layer, BEFORE, layer.map).mistakes
+    assert forward == (
+        f"forward: it is that of {AFTER}; the reset gate is applied after the product with W_h"
+    )
+
+
 @pytest.mark.parametrize(
     ("own", "declared"),
     [

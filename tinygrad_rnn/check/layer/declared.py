@@ -96,7 +96,9 @@ def _said(c: Conformance, other: Conformance) -> str:
         for name, value in _changes(c, other).items()
     ]
     if other.cell != c.cell:
-        texts.insert(0, f"it is that of {other.cell}")
+        variant = getattr(other.cell, "variant", "")
+        reset = f"; the reset gate is applied {variant[6:]} the product with W_h"
+        texts.insert(0, f"it is that of {other.cell}{reset if variant[:6] == 'reset_' else ''}")
     return "; ".join(texts)
 
 
