@@ -297,7 +297,9 @@ ROWS: dict[Callable[..., Any], st.SearchStrategy[Row]] = {
     ),
     np.squeeze: squeezes(),
     np.broadcast_to: broadcasts(),
-    np.transpose: permuted(),
+    np.transpose: st.one_of(  # and a permutation that is not its own inverse
+        permuted(), st.just(on(np.transpose, (2, 3, 4), (1, 2, 0)))
+    ),
     np.swapaxes: exchanged(np.swapaxes),
     np.moveaxis: exchanged(np.moveaxis),
     np.flip: along(np.flip),
