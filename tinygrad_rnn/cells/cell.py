@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,6 +81,10 @@ class Cell(ABC):
         >>> tg.RNNCell(D=3, H=4).shapes
         {'W_x': (3, 4), 'W_h': (4, 4), 'b': (4,)}
         """
+        return dict(self._shapes)
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
         sizes = self.sizes
         return {name: measure(letters, sizes) for name, letters in self.layout.items()}
 
@@ -144,6 +148,9 @@ class Cell(ABC):
         """
         if not isinstance(params, Mapping):
             raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}.")
+        shapes = self._shapes
+        if {name: getattr(p, "shape", None) for name, p in params.items()} == shapes:
+            return
         expected, got = list(self.layout), list(params)
         if set(expected) != set(got):
             raise ValueError(
@@ -151,7 +158,6 @@ class Cell(ABC):
                 f"missing: {', '.join(n for n in expected if n not in got) or 'none'}; "
                 f"unknown: {', '.join(n for n in got if n not in expected) or 'none'}."
             )
-        shapes = self.shapes
         for name, letters in self.layout.items():
             shape = np.shape(value(params[name]))
             if shape == shapes[name]:
@@ -189,7 +195,13 @@ def value(a: Array) -> Array:
 
 def measure(letters: Letters, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """Turn a shape in letters into numbers: ``("3", "4H")`` with H = 2 is (3, 8)."""
-    return tuple(int(s) if s.isdigit() else int(s[:-1] or 1) * sizes[s[-1]] for s in letters)
+    return tuple([factor * sizes[s] if s else factor for factor, s in map(_parsed, letters)])
+
+
+@cache
+def _parsed(s: str) -> tuple[int, str]:
+    """Read "3" as (3, ""), "H" as (1, "H"), "4H" as (4, "H")."""
+    return (int(s), "") if s.isdigit() else (int(s[:-1] or 1), s[-1])
 
 
 def check_shape(
