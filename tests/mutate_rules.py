@@ -33,7 +33,7 @@ from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
 TABLE = ("elementwise", "arrays", "products")
-TESTS = [str(ROOT / "tests" / f"test_{name}.py") for name in ("rules", "number_systems")]
+TESTS = [str(ROOT / "tests" / f"test_{name}.py") for name in ("rules", "number_systems", "tensor")]
 # What a call may be replaced by: its first argument.
 DROPPED = {
     *("np.transpose", "np.swapaxes", "np.moveaxis", "np.flip", "np.cumsum", "np.reshape", "_swap"),
@@ -56,6 +56,14 @@ EQUIVALENT: dict[str, str] = {
     ),
     "_scatter: 0  →  -1  in  buffer = np.zeros(shape, gs[-1].dtype)": "all have one dtype",
     "_exponent: a + 0 * b  →  a - 0 * b  in  a = a - 0 * b": "0 either way",
+    "_promoted: -1  →  1  in  g, b = (np.expand_dims(g, -1), np.expand_dims(b, 1))": "b is 1-D",
+    "_matmul_right: 0  →  -1  in  return product[..., -1] if np.ndim(b) == 1 else product": (
+        "there is one column"
+    ),
+    "_matmul_left: a  →  b  in  if type(a) is type(b) is np.ndarray and b.ndim == b.ndim == 2:\n"
+    "    return np.matmul(g, b.T)": "the road for matrices, also for more rows",
+    "_matmul_right: b  →  a  in  if type(a) is type(b) is np.ndarray and a.ndim == a.ndim == 2:\n"
+    "    return np.matmul(a.T, g)": "the road for matrices, also for more columns",
 }
 
 
