@@ -38,7 +38,7 @@ KEPT = _caches / "tinygrad_rnn" / f"kernels-{_digest[:16]}"
 
 BLOCK = 32  # rows that travel through time together: their buffers stay in cache
 GRAIN = 8  # blocks begin at multiples of it
-PARALLEL = 2e7  # multiplications below which a second thread costs more than it saves
+PARALLEL = 1e8  # multiplications below which a second thread costs more than it saves
 
 
 def kernel(f: Callable[..., Any]) -> Any:
