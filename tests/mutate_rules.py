@@ -60,6 +60,10 @@ EQUIVALENT: dict[str, str] = {
     "_matmul_right: 0  →  -1  in  return product[..., -1] if np.ndim(b) == 1 else product": (
         "there is one column"
     ),
+    "_matmul_left: a  →  b  in  if type(b) is type(b) is np.ndarray and a.ndim == b.ndim == 2:\n"
+    "    return np.matmul(g, b.T)": "what is differentiated is no list; for Tensors both are right",
+    "_matmul_right: b  →  a  in  if type(a) is type(a) is np.ndarray and a.ndim == b.ndim == 2:\n"
+    "    return np.matmul(a.T, g)": "what is differentiated is no list; for Tensors both are right",
     "_matmul_left: a  →  b  in  if type(a) is type(b) is np.ndarray and b.ndim == b.ndim == 2:\n"
     "    return np.matmul(g, b.T)": "the road for matrices, also for more rows",
     "_matmul_right: b  →  a  in  if type(a) is type(b) is np.ndarray and a.ndim == a.ndim == 2:\n"
