@@ -22,7 +22,7 @@ def classifier(cell: Cell, params: Any, classes: int, rng: np.random.Generator) 
 
 def logits(model: Model, cell: Cell, x: Array) -> Array:
     """Return h_T W_o + b_o for x (T, N, D): (N, classes)."""
-    return tg.unroll(cell, model["cell"], x).outputs[-1] @ model["W_o"] + model["b_o"]
+    return tg.unroll(cell, model["cell"], x).final[0] @ model["W_o"] + model["b_o"]
 
 
 def loss(model: Model, cell: Cell, x: Array, labels: Array) -> Any:
