@@ -19,10 +19,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,19 +28,24 @@ from rich import box
 from rich.table import Table
 
 import tinygrad_rnn as tg
-from benchmarks.timing import Spread, console, interleave, judge_all, parser, save, with_threads
+from benchmarks.timing import (
+    Spread,
+    console,
+    first_calls,
+    interleave,
+    judge_all,
+    parser,
+    save,
+    with_threads,
+)
 
 SHAPES = (100, 8), (100, 32), (1000, 32), (1000, 64), (200, 256)
 SLOW = 0.4  # seconds: what takes longer is timed three times, on its own
 Array = Any
 Run = Callable[[], Any]  # returns ∂h_T/∂h_0, as a contender has it
 FIRST_CALL = """
-import sys, time, numpy
-sys.modules["scipy"] = None  # see `sequence`
-start = time.process_time()
 from benchmarks.chain import network, ours
 ours(*network(100, 8))()
-print(time.process_time() - start)
 """
 
 
@@ -154,33 +155,11 @@ class Row(NamedTuple):
         return self.spreads[a].median / self.spreads[b].median if known else None
 
 
-def first_calls() -> tuple[float, float]:
-    """CPU seconds from import to the first chain: without Numba's cache, and with it."""
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-        cold, *warm = (
-            float(subprocess.check_output([sys.executable, "-c", FIRST_CALL], env=environment))
-            for _ in range(4)
-        )
-    return cold, statistics.median(warm)
-
-
-def repeated(run: Run, calls: int) -> Run:
-    """Do what is short often enough for the clock and the caches."""
-
-    def runs() -> None:
-        for _ in range(calls):
-            run()
-
-    return runs
-
-
 def measure(T: int, H: int, quick: bool) -> Row:
     params, x = network(T, H)
     truth = by_numpy(params, x)()
     runs: dict[str, Run] = {}
     alone: dict[str, Run] = {}
-    calls: dict[str, int] = {}
     compiling, distances = None, []
     for name, make in ROADS.items():
         try:
@@ -199,11 +178,9 @@ def measure(T: int, H: int, quick: bool) -> Row:
         start = time.perf_counter()
         run()
         seconds = time.perf_counter() - start
-        calls[name] = max(1, int(2e-3 / seconds))
-        (alone if seconds > SLOW else runs)[name] = repeated(run, calls[name])
+        (alone if seconds > SLOW else runs)[name] = run
     spreads = interleave(runs, *((0.0, 2) if quick else (3.0, 5)))
     spreads |= interleave(alone, 0.0, 2 if quick else 3) if alone else {}
-    spreads = {n: Spread(*(ms / calls[n] for ms in spreads[n])) for n in ROADS if n in spreads}
     return Row((T, H), spreads, compiling, max(distances))
 
 
@@ -270,7 +247,7 @@ def main() -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     with console.status("first calls") as status:
-        cold, warm = first_calls()
+        cold, warm = first_calls(FIRST_CALL)
         rows = []
         for shape in SHAPES:
             status.update(f"T, H = {shape}")

@@ -12,9 +12,6 @@ import argparse
 import math
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from itertools import product
 from typing import Any, NamedTuple
@@ -25,7 +22,16 @@ from rich.table import Table
 
 from benchmarks import vanishing
 from benchmarks.peers import CELLS, Gradients, by_jax, by_torch, floor, ours, random_case
-from benchmarks.timing import Spread, console, interleave, judge_all, parser, save, with_threads
+from benchmarks.timing import (
+    Spread,
+    console,
+    first_calls,
+    interleave,
+    judge_all,
+    parser,
+    save,
+    with_threads,
+)
 
 DTYPES = "float32", "float64"
 SHAPES = (  # T, N, D, H
@@ -41,12 +47,8 @@ SHAPES = (  # T, N, D, H
 PEERS: dict[str, Callable[..., Any]] = {"torch": by_torch, "jax": by_jax}
 COLUMNS = "ours", *PEERS, "floor"
 FIRST_CALL = """
-import sys, time, numpy
-sys.modules["scipy"] = None  # JAX brings SciPy, which Numba imports where it finds it; we do not
-start = time.process_time()
 from benchmarks.peers import ours, random_case
 ours(random_case({kind!r}, 100, 1, 8, 8, {dtype!r}))[0]()
-print(time.process_time() - start)
 """
 
 
@@ -73,21 +75,6 @@ class Row(NamedTuple):
         _, N, _, H = self.shape
         bare = (self.kind, self.dtype) == ("lstm", "float32") and N >= 32 and H >= 64
         return 1.1 if bare else 1.0
-
-
-def first_calls(kind: str, dtype: str) -> tuple[float, float]:
-    """Seconds from ``import tinygrad_rnn`` to the first gradients: without a cache, and with one.
-
-    It is CPU time, which a user waits for on an idle machine.
-    """
-    code = FIRST_CALL.format(kind=kind, dtype=dtype)
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-        cold, *warm = (
-            float(subprocess.check_output([sys.executable, "-c", code], env=environment))
-            for _ in range(4)
-        )
-    return cold, statistics.median(warm)
 
 
 def disagreement(a: Gradients, b: Gradients) -> float:
@@ -184,7 +171,7 @@ def run(chosen: argparse.Namespace) -> None:
     rows, calls = [], {}
     with console.status("first calls") as status:
         for kind, dtype in product(kinds, dtypes):
-            calls[kind, dtype] = first_calls(kind, dtype)
+            calls[kind, dtype] = first_calls(FIRST_CALL.format(kind=kind, dtype=dtype))
             for shape in SHAPES:
                 status.update(f"{kind}, {dtype}, {shape}")
                 rows.append(measure(kind, dtype, shape, chosen.quick))

@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,13 @@ from rich.console import Console
 MOST_ROUNDS = 200
 MOMENT = ENOUGH = 0.005  # seconds
 MARK = "TINYGRAD_RNN_BENCHMARK"
+FIRST_CALL = """
+import sys, time, numpy
+sys.modules["scipy"] = None  # JAX brings SciPy, which Numba imports where it finds it; we do not
+start = time.process_time()
+{work}
+print(time.process_time() - start)
+"""
 console = Console(width=120)  # in a log, too
 
 
@@ -57,6 +65,21 @@ def with_threads(threads: int, main: Callable[[], None]) -> None:
         flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         environment["XLA_FLAGS"] = flags
     sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
+
+
+def first_calls(work: str) -> tuple[float, float]:
+    """Return the seconds that Python code takes in a new process: without Numba's cache, and with.
+
+    It is CPU time, which a user waits for on an idle machine, from the imports of the code on.
+    """
+    code = FIRST_CALL.format(work=work)
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        cold, *warm = (
+            float(subprocess.check_output([sys.executable, "-c", code], env=environment))
+            for _ in range(4)
+        )
+    return cold, statistics.median(warm)
 
 
 def settle() -> None:

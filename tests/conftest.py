@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from source_tree import ROOT
 
 # Before anything loads NumPy: a BLAS with one thread sums in the same order every time, and the
 # test processes do not fight over the cores.
@@ -49,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
         quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
         done = subprocess.run(
-            [*command, str(Path(__file__).parents[1] / "docs"), str(folder)],
+            [*command, str(ROOT / "docs"), str(folder)],
             capture_output=True,
             text=True,
             env=quiet,

@@ -166,10 +166,7 @@ def _unanswered(
         f"nothing is refuted, for nothing can be compared: {c.run(base).refusal}, on "
         f"{len(failed)} of {len(outcomes)} designed inputs",
         *question_of_layout(c, base),
-        *(
-            f"another declaration gives its outputs: {how}"
-            for how in declared_otherwise(c, base)[1]
-        ),
+        *(f"another declaration gives its outputs: {how}" for how in advice),
     ]
     failures = [str(f.trial) for f in failed]
     return LayerReport(
