@@ -54,6 +54,9 @@ EQUIVALENT: dict[str, str] = {
     "_power: a  →  b  in  return b * a ** (b - 1) if b else np.zeros_like(b)": (
         "zero is broadcast by the product it enters"
     ),
+    "_add_at: index if isinstance(index, tuple) else (index,)  →  (index,)  in  parts = (index,)": (
+        "a tuple of slices takes the slower road, to the same sum"
+    ),
     "_scatter: 0  →  -1  in  buffer = np.zeros(shape, gs[-1].dtype)": "all have one dtype",
     "_exponent: a + 0 * b  →  a - 0 * b  in  a = a - 0 * b": "0 either way",
     "_promoted: -1  →  1  in  g, b = (np.expand_dims(g, -1), np.expand_dims(b, 1))": "b is 1-D",

@@ -29,7 +29,7 @@ def _unshape(g: Array, x: Array, order: Any = "C") -> Array:
 
 
 def _uncumsum(g: Array, x: Array, axis: Any = None) -> Array:
-    return np.reshape(np.flip(np.cumsum(np.flip(g, axis), axis), axis), x.shape)
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)  # the sweep restores x's shape
 
 
 def _untranspose(g: Array, x: Array, axes: Any = None) -> Array:
