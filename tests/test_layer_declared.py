@@ -223,6 +223,25 @@ def test_items_of_pytest_ask_for_the_map() -> None:
         item(mark.args[1][0])
 
 
+def test_an_item_that_answers_rightly_asks_for_nothing() -> None:
+    """Also of a layer that raises on the plain input, which has five sequences."""
+
+    class OneByOne(Layer):
+        def forward(self, params: Any, x: Any, *state: Any) -> Any:
+            if x.shape[1] > 1:
+                raise IndexError("batch")
+            return super().forward(params, x, *state)
+
+    item = tg.check.layer_tests(OneByOne(RNN), RNN, budget="quick")
+    (mark,) = item.pytestmark  # type: ignore[attr-defined]
+    alone = [trial for trial in mark.args[1] if trial.N == 1]
+    assert alone
+    for trial in alone:
+        item(trial)
+    with pytest.raises(pytest.fail.Exception, match="forward raises IndexError: batch"):
+        item(mark.args[1][0])
+
+
 # ---- modules of PyTorch -------------------------------------------------------------------------
 
 

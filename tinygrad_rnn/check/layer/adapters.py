@@ -264,7 +264,8 @@ def layer_tests(
         complaints = [f"{name} {what.describe(str(trial))}" for name, what in outcome.wrong.items()]
         complaints += [f"{name} is changed in place" for name in outcome.changed]
         complaints += [outcome.refusal] if outcome.refusal else []
-        complaints += question_of_layout(c, base) if c.run(base).refusal else []
+        if complaints and c.run(base).refusal:
+            complaints += question_of_layout(c, base)
         if complaints:
             pytest.fail("\n".join(complaints), pytrace=False)
 
