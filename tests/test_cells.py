@@ -362,8 +362,9 @@ def test_check_says_what_is_wrong() -> None:
 @pytest.mark.parametrize("size", [1, 2**13 - 1, 2**13, 3 * 2**16 + 1])
 def test_what_is_not_finite_is_found_wherever_it_stands(size, dtype):
     a = np.full((size, 1), np.finfo(dtype).max, dtype)  # the sum of its squares overflows
-    assert finite(a)
+    assert finite([a])
     for i, bad in product({0, size // 2, size - 1}, (np.nan, np.inf, -np.inf)):
         b = a.copy()
         b[i] = bad
-        assert not finite(b)
+        assert not finite([b])
+        assert not finite([a, b, a])

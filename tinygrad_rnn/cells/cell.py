@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, ClassVar
@@ -214,7 +214,7 @@ def check_shape(
     ValueError
         Saying the shape in letters, in numbers, and what came.
     """
-    shape, got = measure(letters, sizes), np.shape(value(a))
+    shape, got = measure(letters, sizes), value(a).shape
     if got != shape:
         comma = "," if len(letters) == 1 else ""
         raise ValueError(
@@ -222,15 +222,20 @@ def check_shape(
         )
 
 
-def finite(a: Array) -> bool:
-    """Say whether all numbers of a float or complex array are finite."""
+def finite(arrays: Collection[Array]) -> bool:
+    """Say whether all numbers of float and complex arrays are finite."""
     # A small sum of squares is finite if all are, and may overflow: then look at each.
-    if a.size < 2**13:
-        return math.isfinite(np.vdot(a, a).real) or bool(np.isfinite(a).all())
+    if sum([a.size for a in arrays]) < 2**13:
+        flat = np.concatenate([a.ravel() for a in arrays])
+        return math.isfinite(np.vdot(flat, flat).real) or bool(np.isfinite(flat).all())
+    return all(map(_finite, arrays))
+
+
+def _finite(a: Array) -> bool:
+    if a.dtype.kind == "c" or a.size == 0:
+        return bool(np.isfinite(a).all())
     steps = max(1, 2**16 * len(a) // a.size)  # in parts, which stay in the cache
     parts = (a[t : t + steps] for t in range(0, len(a), steps))
-    if a.dtype.kind == "c":
-        return all(np.isfinite(part).all() for part in parts)
     return all(math.isfinite(part.max()) and math.isfinite(part.min()) for part in parts)
 
 
@@ -254,28 +259,34 @@ def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     ValueError
         For NaN and infinities.
     """
-    first, system, exact = "", "", ""
+    floats: dict[str, Array] = {}
+    first, system, exact, dtype, own = "", "", "", None, ""
     for name, given in arrays.items():
         a = value(given)
-        if a.dtype.kind not in "fcO":
-            raise TypeError(
-                f"{name} has dtype {a.dtype}; gradients need floats or exact numbers. "
-                "Cast it, e.g. with .astype(np.float64)."
-            )
-        own = _system(a.dtype)
-        if own == "object":
-            exact = exact or name
-            continue
-        if not system:
-            first, system = name, own
-        if own != system:
-            raise TypeError(
-                f"{first} is {system} but {name} is {own}: computing with both would change the "
-                f"precision silently. Cast one of them, e.g. {name} with .astype({system!r})."
-            )
-        if not finite(a):
-            at = tuple(int(k) for k in np.argwhere(~np.isfinite(a))[0])
-            raise ValueError(f"{name} must be finite, got {a[at]} at index {at}.")
+        if a.dtype is not dtype:  # most often all arrays have one
+            dtype = a.dtype
+            if dtype.kind not in "fcO":
+                raise TypeError(
+                    f"{name} has dtype {dtype}; gradients need floats or exact numbers. "
+                    "Cast it, e.g. with .astype(np.float64)."
+                )
+            own = _system(dtype)
+            if own == "object":
+                exact = exact or name
+            elif not system:
+                first, system = name, own
+            elif own != system:
+                raise TypeError(
+                    f"{first} is {system} but {name} is {own}: computing with both would change "
+                    f"the precision silently. Cast one of them, e.g. {name} with "
+                    f".astype({system!r})."
+                )
+        if own != "object":
+            floats[name] = a
+    if floats and not finite(floats.values()):
+        for name, a in floats.items():
+            for at in np.argwhere(~np.isfinite(a)).tolist()[:1]:
+                raise ValueError(f"{name} must be finite, got {a[*at]} at index {tuple(at)}.")
     return _floats_lifted(arrays, first, exact) if first and exact else arrays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +38,8 @@ def prepare(
 ) -> tuple[dict[str, Array], Array, State, bool]:
     """Check the inputs and give them the axis N; the flag says that it was absent."""
     params, x, state, single = _shaped(cell, params, x, state)
-    names = _named("state", state, cell)
-    arrays = check_numbers({"x": x, **params, **names})
+    names = _labels("state", cell.state_names)
+    arrays = check_numbers({"x": x, **params, **dict(zip(names, state, strict=True))})
     return {n: arrays[n] for n in params}, arrays["x"], tuple(arrays[n] for n in names), single
 
 
@@ -64,14 +65,15 @@ def _shaped(
     else:
         _check_components("state", state, cell)
         state = tuple(
-            _batched(f"state {name}", s, ("N", "H"), sizes, single)
-            for name, s in zip(cell.state_names, state, strict=True)
+            _batched(name, s, ("N", "H"), sizes, single)
+            for name, s in zip(_labels("state", cell.state_names), state, strict=True)
         )
     return params, x, state, single
 
 
-def _named(what: str, components: State, cell: Cell) -> dict[str, Array]:
-    return {f"{what} {n}": s for n, s in zip(cell.state_names, components, strict=True)}
+@cache
+def _labels(what: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{what} {name}" for name in names)
 
 
 def pose(
@@ -90,26 +92,34 @@ def pose(
         d_state = (None,) * len(state)
     _check_components("d_state", d_state, cell)
     d_final = tuple(
-        np.zeros_like(s) if d is None else _batched(f"d_state {name}", d, ("N", "H"), sizes, single)
+        np.zeros(s.shape, s.dtype)  # faster than zeros_like
+        if d is None
+        else _batched(f"d_state {name}", d, ("N", "H"), sizes, single)
         for name, d, s in zip(cell.state_names, d_state, state, strict=True)
     )
-    if any(type(a) is Tensor for a in (*params.values(), x, d_outputs, *state, *d_final)):
+    states, finals = _labels("state", cell.state_names), _labels("d_state", cell.state_names)
+    arrays: Mapping[str, Array] = {
+        "x": x,
+        **params,
+        **dict(zip(states, state, strict=True)),
+        "d_outputs": d_outputs,
+        **dict(zip(finals, d_final, strict=True)),
+    }
+    if Tensor in map(type, arrays.values()):
         raise TypeError(
             "bptt takes arrays, got a Tensor. Inside a function that is being differentiated call "
             "unroll: the transform does the backward sweep."
         )
-    states, finals = _named("state", state, cell), _named("d_state", d_final, cell)
-    named = {"x": x, **params, **states, "d_outputs": d_outputs, **finals}
-    arrays = check_numbers(named)
+    arrays = check_numbers(arrays)
     dtype = np.result_type(*arrays.values())
     arrays = {name: a.astype(dtype, copy=False) for name, a in arrays.items()}
     return Problem(
         cell,
         {name: arrays[name] for name in params},
         arrays["x"],
-        tuple(arrays[name] for name in states),
+        tuple([arrays[name] for name in states]),
         arrays["d_outputs"],
-        tuple(arrays[name].copy() for name in finals),  # without steps it is returned
+        tuple([arrays[name].copy() for name in finals]),  # without steps it is returned
     ), single
 
 

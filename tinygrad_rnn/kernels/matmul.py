@@ -41,12 +41,12 @@ def padded(G: int, dtype: np.dtype[Any]) -> int:
 
 def panels(B: Array) -> Array:
     """Arrange B (K, G) in panels (⌈G/w⌉, K, w) with w numbers in WIDTH bytes; zeros fill up."""
-    (K, G), wide = B.shape, padded(B.shape[1], B.dtype)
-    if wide > G:
-        B, narrow = np.zeros((K, wide), B.dtype), B
-        B[:, :G] = narrow
     w = WIDTH // B.itemsize
-    return np.ascontiguousarray(B.reshape(K, wide // w, w).swapaxes(0, 1))
+    out = np.zeros((-(-B.shape[1] // w), len(B), w), B.dtype)
+    for p, panel in enumerate(out):
+        part = B[:, p * w : (p + 1) * w]
+        panel[:, : part.shape[1]] = part
+    return out
 
 
 def _tile(rows: int, width: int) -> Any:
@@ -213,9 +213,7 @@ def _arrange(A: Array, k: int, depth: int, first: int, tiles: Array) -> None:
 
 
 @kernel
-def _correlate(
-    p0: int, p1: int, long: int, A: Array, C: Array, B: Array, ones: Array, out: Array
-) -> None:
+def _correlate(p0: int, p1: int, long: int, A: Array, C: Array, B: Array, out: Array) -> None:
     w = WIDTH // A.itemsize
     split = -(-A.shape[1] // TALL)
     tiles = np.empty((out.shape[0] // TALL, DEEP, TALL), A.dtype)
@@ -223,6 +221,9 @@ def _correlate(
         for m in range(DEEP):
             for n in range(TALL):
                 tiles[i, m, n] = 0
+    ones = np.empty((1, DEEP), A.dtype)
+    for m in range(DEEP):
+        ones[0, m] = 1
     some = np.empty((SIDE, DEEP, w), A.dtype)  # panels side by side, which B is read along
     parts = -(-long // DEEP)  # of each piece
     for i in range(-(-len(B) // long) * parts - 1, -1, -1):
@@ -252,10 +253,9 @@ def correlate(A: Array, C: Array, B: Array, *starts: Array) -> Iterator[Array]:
     high, low = (-(-a.shape[2] // TALL) * TALL for a in (A, C))
     wide = padded(G, B.dtype)
     P = wide // (WIDTH // B.itemsize)
-    ones = np.ones((1, DEEP), B.dtype)
     out = np.zeros((high + low + 1, wide), B.dtype)
     sums = out[: len(starts[0]), :G], out[high : high + len(starts[1]), :G], out[-1, :G]
     for total, start in zip(sums, starts, strict=True):
         total[:] = start
-    in_blocks(_correlate, P, P, T * N * out.size, stride(N) * N, *rows, ones, out)
+    in_blocks(_correlate, P, P, T * N * out.size, stride(N) * N, *rows, out)
     return map(np.ascontiguousarray, sums)

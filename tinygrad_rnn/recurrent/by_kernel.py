@@ -33,7 +33,7 @@ MEMORY = 2**24  # numbers in the largest batch of windows
 
 def suits(cell: Cell, arrays: tuple[Array, ...]) -> bool:
     """Say whether there is a kernel: for the three cells, on float32 and float64."""
-    return type(cell) in _KERNELS and all(raw(a).dtype in _PRECISIONS for a in arrays)
+    return type(cell) in _KERNELS and _PRECISIONS.issuperset([a.dtype for a in arrays])
 
 
 def _kernel(cell: Cell, arrays: tuple[Array, ...]) -> tuple[Any, tuple[Any, ...]]:
@@ -56,7 +56,7 @@ def _plain(a: Array) -> Array:
 
 
 def _warn(what: str, arrays: Any) -> None:
-    if not all(map(finite, arrays)):
+    if not finite(arrays):
         warnings.warn(f"overflow encountered in {what}", RuntimeWarning, stacklevel=4)
 
 
