@@ -14,37 +14,43 @@ from tinygrad_rnn.check.layer.scene import COARSE, Candidate, Gradients, Scene
 from tinygrad_rnn.functions import Array
 
 
+def on_any_arrays(
+    got: Gradients, true: Gradients, culprits: list[str]
+) -> Iterator[tuple[str, Callable[[Gradients], Gradients]]]:
+    """Say how the culprits may come from a right gradient, of a cell or not, and change it so."""
+    names = ", ".join(f"∂L/∂{n}" for n in culprits)
+
+    def times(k: float) -> Callable[[Gradients], Gradients]:
+        return lambda g: g | {n: k * g[n] for n in culprits}
+
+    yield f"{names} is zero", times(0.0)
+    yield f"{names} has the wrong sign", times(-1.0)
+    ours, right = (np.concatenate([np.ravel(g[n]) for n in culprits]) for g in (got, true))
+    largest = np.argmax(np.abs(right))  # where a ratio neither over- nor underflows
+    ratio = float(ours[largest]) / (float(right[largest]) or np.inf)
+    if COARSE < abs(ratio - 1) < np.inf:  # else it is an approximation
+        yield f"{names} is {ratio:.6g} times what it must be", times(ratio)
+    for other in true if len(culprits) == 1 else ():
+        if other != culprits[0] and true[other].shape == true[culprits[0]].shape:
+            yield f"{names} is ∂L/∂{other}", lambda g, o=other: g | {culprits[0]: g[o]}  # type: ignore[misc]
+
+
 def on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
-    """Change the culprits of a right gradient."""
+    """Change the culprits of the right gradient of a cell."""
     names = ", ".join(f"∂L/∂{n}" for n in culprits)
 
     def each(change: Callable[[Scene, str], Array]) -> Callable[[Scene], Gradients]:
         return lambda s: s.true | {n: change(s, n) for n in culprits}
 
-    def times(ratio: Callable[[Scene], float]) -> Callable[[Scene], Gradients]:
-        return each(lambda s, n: ratio(s) * s.true[n])
-
-    yield f"{names} is zero", times(lambda s: 0.0)
-    yield f"{names} has the wrong sign", times(lambda s: -1.0)
-    yield f"{names} is divided by N: a mean over the batch for a sum", times(lambda s: 1 / s.N)
-    yield f"{names} is divided by T: a mean over time for a sum", times(lambda s: 1 / s.T)
-    yield f"{names} is divided by T N", times(lambda s: 1 / (s.T * s.N))
+    for text, k in (
+        ("N: a mean over the batch for a sum", scene.N),
+        ("T: a mean over time for a sum", scene.T),
+        ("T N", scene.T * scene.N),
+    ):
+        yield f"{names} is divided by {text}", each(lambda s, n, k=k: s.true[n] / k)  # type: ignore[misc]
+    for text, change in on_any_arrays(scene.got, scene.true, culprits):
+        yield text, lambda s, f=change: f(s.true)  # type: ignore[misc]
     yield from on_precision(culprits)
-    for ratio in (2.0, 0.5, 3.0, 4.0):
-        yield f"{names} is {ratio:g} times what it must be", times(lambda s, r=ratio: r)  # type: ignore[misc]
-    first = culprits[0]
-    if scene.got[first].shape == scene.true[first].shape and np.any(scene.true[first]):
-        ratio = np.vdot(scene.got[first], scene.true[first]) / np.vdot(
-            scene.true[first], scene.true[first]
-        )
-        if abs(ratio - 1) > COARSE:  # else it is an approximation
-            yield f"{names} is {ratio:.9g} times what it must be", times(lambda s: float(ratio))
-    for other in scene.true:
-        if len(culprits) == 1 and other != first and other.endswith("0") == first.endswith("0"):
-            yield (
-                f"∂L/∂{first} is ∂L/∂{other}",
-                lambda s, m=other: s.true | {first: s.true[m]},  # type: ignore[misc]
-            )
     if "x" in culprits and len(culprits) == 1:
         for shift in (1, -1):
             yield (
@@ -104,11 +110,11 @@ def on_arrays(scene: Scene, culprits: list[str]) -> Iterator[Candidate]:
                 f"{names} counts the {sequence} sequence of the batch only",
                 lambda s, k=n: s.true | {m: _of_sequence(s, k)[m] for m in culprits},  # type: ignore[misc]
             )
-        for how, change in (("summed", np.sum), ("averaged", np.mean)):
+        for how, over in (("summed", np.sum), ("averaged", np.mean)):
             yield (
                 f"each gate's block of {names} is {how} over the units",
                 each(
-                    lambda s, n, f=change: _blockwise(  # type: ignore[misc]
+                    lambda s, n, f=over: _blockwise(  # type: ignore[misc]
                         s, n, lambda bs: [0 * b + f(b, axis=-1, keepdims=True) for b in bs]
                     )
                 ),

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinygrad_rnn.check.layer.arrays import on_any_arrays
 from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome, specification
 from tinygrad_rnn.check.layer.probe import Probe
 from tinygrad_rnn.check.layer.rounding import Reference, differentiate
-from tinygrad_rnn.check.layer.scene import COARSE, FREEDOM
+from tinygrad_rnn.check.layer.scene import FREEDOM
 from tinygrad_rnn.check.layer.subject import Refusal
 from tinygrad_rnn.check.layer.trials import Trial, draw_lengths, sized
 from tinygrad_rnn.functions import Array
@@ -132,21 +133,11 @@ def _on_arrays(c: Call, culprits: list[str]) -> Iterator[Candidate]:
     def each(change: Callable[[Array], Array]) -> Callable[[Call], Mapping[str, Array]]:
         return lambda s: s.right | {n: change(s.right[n]) for n in culprits}
 
-    yield f"{names} is zero", each(lambda v: 0 * v)
-    yield f"{names} has the wrong sign", each(lambda v: -v)
-    whole, right = (np.concatenate([np.ravel(g[n]) for n in culprits]) for g in (c.got, c.right))
-    ratio = float(whole @ right / (right @ right)) if np.any(right) else 1.0
-    if abs(ratio - 1) > COARSE:
-        yield f"{names} is {ratio:.6g} times what it must be", each(lambda v: ratio * v)
+    for text, change in on_any_arrays(c.got, c.right, culprits):
+        yield text, lambda s, f=change: f(s.right)  # type: ignore[misc]
     if len(culprits) > 1:
         return
     (culprit,) = culprits
-    for other, v in c.right.items():
-        if other != culprit and v.shape == c.right[culprit].shape:
-            yield (
-                f"{names} is ∂L/∂{other}",
-                lambda s, o=other: s.right | {culprit: s.right[o]},  # type: ignore[misc]
-            )
     for axis in range(c.right[culprit].ndim):
         where = f"along its axis {axis}"
         yield f"{names} is reversed {where}", each(lambda v, a=axis: np.flip(v, a))  # type: ignore[misc]
