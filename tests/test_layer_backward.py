@@ -225,6 +225,44 @@ def test_a_forward_pass_that_fails_is_not_refuted() -> None:
     assert "run raises ZeroDivisionError: no units" in str(report)
 
 
+def test_a_loss_may_be_a_python_float() -> None:
+    def run(v: dict[str, Any]) -> Any:
+        return (float(np.sum(np.tanh(v["x"]))),), v["x"]
+
+    slope = lambda d, x: {"x": d[0] * (1 - np.tanh(x) ** 2)}  # noqa: E731
+    report = tg.check_backward(run, slope, X)
+    assert report.verdict == "CONSISTENT", str(report)
+    assert tg.check_backward(run, lambda d, x: {"x": d[0] + 0 * x}, X).verdict == "REFUTED"
+
+
+def test_a_forward_pass_that_cannot_be_measured_is_not_refuted() -> None:
+    def run(v: dict[str, Any]) -> Any:
+        if not np.array_equal(v["x"], X["x"]):
+            raise KeyError("another x")
+        return (np.array(np.tanh(v["x"]), float),), v["x"]
+
+    report = tg.check_backward(run, lambda d, x: {"x": 0 * x}, X)
+    assert report.verdict == "INCONCLUSIVE"
+    assert "near the inputs, where it is measured, it raises KeyError: 'another x'" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        (np.zeros(3), "backward must return a dict, got ndarray"),
+        ((np.zeros(3),), "backward must return a dict, got tuple"),
+        ({"dx": np.zeros(3)}, "backward must return the gradients x, got dx"),
+    ],
+)
+@pytest.mark.parametrize("reference", [None, lambda v: (np.tanh(v["x"]),)])
+def test_a_backward_pass_that_returns_something_else_is_not_refuted(
+    got: Any, said: str, reference: Any
+) -> None:
+    report = tg.check_backward(black_box(np.tanh), lambda d, x: got, X, reference=reference)
+    assert (report.verdict, report.culprits) == ("INCONCLUSIVE", [])
+    assert said in str(report)
+
+
 # ---- the first wrong step ----------------------------------------------------------------------
 
 

@@ -245,6 +245,8 @@ class _Check:
                 got = self.backward(d, cache)
                 if case.protocol == "twice":
                     got = self.backward(d, cache)
+            if not isinstance(got, Mapping):
+                return _Found(refusal=f"backward must return a dict, got {type(got).__name__}")
         except Exception as error:  # whatever the code under test does wrong
             return _Found(refusal=f"it raises {type(error).__name__}: {error}")
         changed = [k for k, a in drawn.items() if not np.array_equal(given[k], a)]
@@ -252,11 +254,20 @@ class _Check:
         if not all(np.array_equal(a, b) for a, b in pairs):
             changed.append("d_outputs")
         if self.reference is None:
-            true = self._by_differences(case, drawn, drawn_d, dict(got))
+            try:
+                true = self._by_differences(case, drawn, drawn_d, dict(got))
+            except Exception as error:  # whatever the code under test does wrong
+                what = f"{type(error).__name__}: {error}"
+                return _Found(refusal=f"near the inputs, where it is measured, it raises {what}")
         else:
             true = self._by_engine(self.reference, drawn, drawn_d, outputs)
         labels = [f"outputs[{k}]" for k in range(len(outputs))]
-        wrong = wrong_outputs(outputs, true, labels) or wrong_gradients(dict(got), true)
+        wrong = wrong_outputs(outputs, true, labels)
+        if not wrong and not set(self.names) & set(got):
+            expected, named = ", ".join(self.names), ", ".join(map(str, got)) or "none"
+            complaint = f"backward must return the gradients {expected}, got {named}"
+            return _Found(refusal=complaint)
+        wrong = wrong or wrong_gradients(dict(got), true)
         unseen = [
             name
             for name, g in true.gradients.items()
