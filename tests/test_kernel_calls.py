@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from typing import Any
 
@@ -171,21 +173,63 @@ def test_the_environment_limits_the_threads(monkeypatch, variable, value, number
 
 
 BITS = """
-import hashlib, numpy as np, tinygrad_rnn as tg
-digest = hashlib.sha256()
-for cell in (tg.RNNCell(64, 64), tg.GRUCell(64, 64), tg.LSTMCell(64, 64, "full")):
-    rng = np.random.default_rng(0)
-    x, d = (rng.normal(size=(40, 64, 64)).astype(np.float32) for _ in range(2))
-    g = tg.bptt(cell, cell.init(0, np.float32), x, d, method="kernel")
-    for name in (*cell.layout, "x"):
-        digest.update(g[name].tobytes())
-print(digest.hexdigest())
+import hashlib, os, sys, numpy as np, tinygrad_rnn as tg
+from tinygrad_rnn.kernels import compile
+compile.PARALLEL = 0
+
+def bits():
+    digest = hashlib.sha256()
+    for cell in (tg.RNNCell(9, 7), tg.GRUCell(9, 7), tg.LSTMCell(9, 7, "full")):
+        rng = np.random.default_rng(0)
+        x, d = (rng.normal(size=(40, 64, n)).astype(np.float32) for n in (9, 7))
+        g = tg.bptt(cell, cell.init(0, np.float32), x, d, method="kernel")
+        for name in (*cell.layout, "x"):
+            digest.update(g[name].tobytes())
+    return digest.hexdigest()
+
+print(bits(), flush=True)
+if not os.fork():  # the threads stay with the parent
+    print(bits(), flush=True)
+    os._exit(0)
+os.wait()
 """
 
 
-def test_processes_with_more_threads_compute_the_same() -> None:
-    digests = set()
+def test_processes_with_more_threads_compute_the_same_and_so_do_their_children() -> None:
+    digests: list[bytes] = []
     for threads in ("1", "2"):
         env = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        digests.add(subprocess.check_output([sys.executable, "-c", BITS], env=env))
-    assert len(digests) == 1
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BITS]
+        digests += subprocess.check_output(command, env=env, timeout=600).split()
+    assert len(digests) == 4
+    assert len(set(digests)) == 1
+
+
+def test_nobody_waits_for_a_thread_that_has_not_begun(monkeypatch) -> None:
+    free, done = threading.Event(), np.zeros(100, int)
+
+    def work(start: int, stop: int) -> None:
+        done[start:stop] += 1
+
+    with ThreadPoolExecutor(1) as busy:
+        busy.submit(free.wait)
+        monkeypatch.setattr(compiling, "_pool", lambda process: busy)
+        monkeypatch.setattr(compiling, "threads", lambda: 2)
+        compiling.in_blocks(work, len(done), 32, math.inf)
+        free.set()
+    assert (done == 1).all()
+
+
+def test_what_a_thread_raises_is_raised(monkeypatch) -> None:
+    here = threading.get_ident()
+    begun = threading.Event()
+
+    def work(start: int, stop: int) -> None:
+        if threading.get_ident() != here:
+            begun.set()
+            raise MemoryError("there")
+        begun.wait()
+
+    monkeypatch.setattr(compiling, "threads", lambda: 2)
+    with pytest.raises(MemoryError, match="there"):
+        compiling.in_blocks(work, 64, 32, math.inf)
