@@ -19,7 +19,7 @@ from tinygrad_rnn.cli import app
 
 torch = pytest.importorskip("torch")
 PARTS = ("W_x", "W_h", "b")
-AFTER, BEFORE = tg.GRUCell(3, 4, "reset_after"), tg.GRUCell(3, 4)
+RNN, AFTER, BEFORE = tg.RNNCell(3, 4), tg.GRUCell(3, 4, "reset_after"), tg.GRUCell(3, 4)
 
 
 class ByHand(torch.nn.Module):
@@ -159,6 +159,49 @@ def test_a_faulty_layer_is_wrong_under_the_right_declaration_too() -> None:
     assert "if that is meant, declare it: map=tg.LayerMap(…, mirrored=False)" in report.notes
 
 
+class Peepholes(Layer):
+    """An LSTM with a vector of peephole weights for each of its gates, which are o, f, i, g."""
+
+    def forward(self, params: Any, x: Any, *state: Any) -> Any:
+        own = {n: self.exchanged(params[n]) for n in PARTS}
+        own["w_c"] = np.stack([params[f"w_c{k}"] for k in "ifo"])
+        return super().forward(own, x, *state)
+
+    def backward(self, d_outputs: Any, cache: Any) -> Any:
+        g = super().backward(d_outputs, cache)
+        g |= {n: self.exchanged(g[n], back=True) for n in PARTS}
+        return g | dict(zip(("w_ci", "w_cf", "w_co"), g.pop("w_c"), strict=True))
+
+    def exchanged(self, a: Any, back: bool = False) -> Any:
+        first, f, second, third = np.split(a, 4, axis=-1)
+        parts = (third, f, first, second) if back else (second, f, third, first)
+        return np.concatenate(parts, axis=-1)
+
+
+def test_peephole_weights_may_be_three_vectors() -> None:
+    cell = tg.LSTMCell(3, 4, "diagonal")
+    map = tg.LayerMap({"w_c": ("w_co", "w_cf", "w_ci")}, gates="ofig")
+    assert [map.shapes(cell)[n] for n in ("w_co", "w_cf", "w_ci")] == [(4,)] * 3
+    report = quick(Peepholes(cell), cell, map)
+    assert report.verdict == "CONSISTENT", str(report)
+    spoiled = Peepholes(cell, lambda g: g["w_c"].__imul__([[1], [2], [1]]))  # i, f, o
+    assert quick(spoiled, cell, map).culprits == ["w_cf"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "map", "said"),
+    [
+        (RNN, {"names": {"W_x": ("U", "V")}}, "for W_x there must be one name or 1, one for each"),
+        (BEFORE, {"names": {"b": ("b_r", "b_z")}}, "for b there must be one name or 3, one for"),
+        (AFTER, {"names": {"b_h": ("u", "v", "w")}}, "for b_h there must be one name, got"),
+        (AFTER, {"second_bias": ("u", "v")}, "for b there must be one name or 3, one for"),
+    ],
+)
+def test_a_name_for_each_gate_or_one(cell: Any, map: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        quick(Layer(cell), cell, map)
+
+
 # ---- layers that raise --------------------------------------------------------------------------
 
 
@@ -175,7 +218,6 @@ class Named(Layer):
 
 
 NAMES = {"names": {"W_x": "U", "W_h": "V", "b": "c"}}
-RNN = tg.RNNCell(3, 4)
 
 
 def test_a_forgotten_map_is_asked_for() -> None:

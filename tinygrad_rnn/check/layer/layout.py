@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,11 @@ class LayerMap:
                 f"have; it has {', '.join(sorted(known))}."
                 + (f" In TOML, write the options {fields} above [names]." if fields else "")
             )
+        for canonical, names in (*self.names.items(), ("b", self.second_bias)):
+            many = len(gates(cell, canonical))
+            if isinstance(names, tuple) and len(names) != many:
+                possible = f"one name or {many}, one for each gate" if many else "one name"
+                raise ValueError(f"for {canonical} there must be {possible}, got {names}.")
         own = gates(cell)
         if self.gates and sorted(self.gates) != sorted(own):
             raise ValueError(f"gates must be an order of {own!r}, got {self.gates!r}.")
@@ -110,7 +116,9 @@ class LayerMap:
         for canonical, shape in shapes.items():
             biases = [self.second_bias] if canonical == "b" and self.second_bias else []
             for names in (self.names.get(canonical, canonical), *biases):
-                if isinstance(names, tuple):
+                if isinstance(names, tuple) and canonical == "w_c":
+                    shape = shape[1:]  # it has a row for each gate
+                elif isinstance(names, tuple):
                     shape = (*shape[:-1], shape[-1] // len(names))
                 flip = self.transposed and canonical in WEIGHTS
                 for name in names if isinstance(names, tuple) else (names,):
@@ -149,14 +157,15 @@ class LayerMap:
             np.transpose(params[n]) if flip else params[n]
             for n in (names if isinstance(names, tuple) else (names,))
         ]
-        own = gates(cell).replace("g", "") if canonical == "W_c" else gates(cell)
+        own = gates(cell, canonical)
         order = [g for g in self.gates or own if g in own]
-        if canonical in ("w_c", "b_h") or (len(parts) == 1 and "".join(order) == own):
-            return parts[0]
         if len(parts) == 1:
+            if canonical in ("w_c", "b_h") or "".join(order) == own:
+                return parts[0]
             H = parts[0].shape[-1] // len(own)
             parts = [parts[0][..., k * H : (k + 1) * H] for k in range(len(own))]
-        return np.concatenate([parts[order.index(gate)] for gate in own], axis=-1)
+        join = np.stack if canonical == "w_c" else partial(np.concatenate, axis=-1)
+        return join([parts[order.index(gate)] for gate in own])
 
     def _with_z_negated(self, cell: Cell, name: str, value: Array) -> Array:
         """1 − σ(a) = σ(−a): the mirrored update gate is ours with its parameters negated."""
@@ -170,8 +179,12 @@ class LayerMap:
         return a if a is None or not self.batch_first else np.swapaxes(a, 0, 1)
 
 
-def gates(cell: Cell) -> str:
-    """Return the order of a cell's gates, a letter each."""
+def gates(cell: Cell, parameter: str = "W_x") -> str:
+    """Return the order of a cell's gates, a letter each, as far as they have the parameter."""
+    if parameter in ("w_c", "W_c"):
+        return "ifo"
+    if parameter not in ("W_x", "W_h", "b"):
+        return ""
     if isinstance(cell, GRUCell):
         return "zc" if cell.variant == "minimal" else "rzc"
     return "ifgo" if isinstance(cell, LSTMCell) else "h"
