@@ -136,10 +136,17 @@ def test_what_is_kept_from_earlier_calls_is_told() -> None:
 
 
 class Padded:
-    """A tanh layer with lengths; ``spoil`` may change what it gets and gives."""
+    """A tanh layer with lengths; ``h_T``, ``d_hs``, ``result`` may change what it gets and gives.
 
-    def __init__(self, h_T: Any = None, result: Any = None) -> None:
-        self.h_T, self.result = h_T, result
+    ``masked`` says whether its backward pass has the mask of the forward pass.
+    """
+
+    padding = "state"
+
+    def __init__(
+        self, h_T: Any = None, result: Any = None, d_hs: Any = None, masked: bool = True
+    ) -> None:
+        self.h_T, self.result, self.d_hs, self.masked = h_T, result, d_hs, masked
 
     def forward(self, p: Gradients, x: Array, h: Array, lengths: Array) -> Any:
         steps, hs = [], []
@@ -159,8 +166,9 @@ class Padded:
             back = self.h_T(back, lengths, len(x))
         for t in reversed(range(len(x))):
             h, new, on = steps[t]
-            d_h = back if d[0] is None else back + d[0][t]
-            delta = d_h * (1 - new * new) * on
+            given = 0 if d[0] is None else d[0][t]
+            d_h = back + (self.d_hs(given, on) if self.d_hs else given)
+            delta = d_h * (1 - new * new) * (on if self.masked else 1)
             g["W_x"] += x[t].T @ delta
             g["W_h"] += h.T @ delta
             g["b"] += delta.sum(axis=0)
@@ -171,19 +179,49 @@ class Padded:
         return g | {"h0": back}
 
 
+class Zeros(Padded):
+    """The same, whose outputs are zero after a sequence's end."""
+
+    padding = "zeros"
+
+    def forward(self, p: Gradients, x: Array, h: Array, lengths: Array) -> Any:
+        (hs, h), cache = super().forward(p, x, h, lengths)
+        return (np.stack([y * on for y, (*_, on) in zip(hs, cache[2], strict=True)]), h), cache
+
+
+def masked(d: Any, on: Array) -> Any:
+    return d * on
+
+
 WITH_LENGTHS = {
     "the cotangent of h_T is used only where lengths is greatest": Padded(
         lambda d, lengths, T: d * (lengths == T)[:, None]
     ),
     "∂L/∂b is 2 times what it must be": Padded(result=lambda g: g.update(b=2 * g["b"])),
+    "the cotangents of hs after a sequence's end are ignored": Padded(d_hs=masked),
+    "the cotangents of hs after a sequence's end are used, though hs is zero there": Zeros(),
+    "∂L/∂x is not zero after a sequence's end: the backward pass needs the mask too": Zeros(
+        d_hs=masked, masked=False
+    ),
 }
 
 
 @pytest.mark.parametrize("expected", WITH_LENGTHS)
 def test_a_layer_with_lengths(expected: str) -> None:
-    layout = {"lengths": "lengths"}
-    cell = tg.RNNCell(3, 4)
-    right = tg.check_layer(Padded(), cell, map=layout, budget="quick")
-    assert right.verdict == "CONSISTENT", str(right)
-    found = tg.check_layer(WITH_LENGTHS[expected], cell, map=layout, budget="quick")
+    layer, cell = WITH_LENGTHS[expected], tg.RNNCell(3, 4)
+    layout = {"lengths": "lengths", "padding": layer.padding}
+    found = tg.check_layer(layer, cell, map=layout, budget="quick")
     assert found.mistakes == [expected], str(found)
+
+
+@pytest.mark.parametrize("layer", [Padded(), Zeros(d_hs=masked)], ids=["state", "zeros"])
+def test_what_outputs_hold_after_a_sequences_end_is_told(layer: Padded) -> None:
+    cell, other = tg.RNNCell(3, 4), {"state": "zeros", "zeros": "state"}[layer.padding]
+    right = tg.check_layer(layer, cell, map=tg.LayerMap(lengths="lengths", padding=layer.padding))
+    assert right.verdict == "CONSISTENT", str(right)
+    found = tg.check_layer(layer, cell, map=tg.LayerMap(lengths="lengths", padding=other))
+    assert (found.verdict, found.culprits) == ("REFUTED", ["outputs"])
+    assert found.mistakes[1] == "backward: it is the gradient of that forward pass"
+    assert found.notes == [
+        f"if that is meant, declare it: map=tg.LayerMap(…, padding={layer.padding!r})"
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 from tinygrad_rnn.cells import Cell, GRUCell, LSTMCell
 from tinygrad_rnn.cells.gru import VARIANTS
 from tinygrad_rnn.cells.lstm import PEEPHOLES
-from tinygrad_rnn.check.layer.layout import LayerMap, gates
+from tinygrad_rnn.check.layer.layout import LayerMap, gates, other_padding
 from tinygrad_rnn.check.layer.outcome import Conformance
 from tinygrad_rnn.check.layer.subject import Subject
 from tinygrad_rnn.check.layer.trials import Trial
@@ -63,6 +63,8 @@ def _declarations(cell: Cell, map: LayerMap) -> Iterator[tuple[Cell, LayerMap]]:
     changes: list[dict[str, Any]] = [
         {name: not getattr(map, name) for name, on in flip.items() if on} for flip in flips
     ]
+    if map.lengths:
+        changes += [change | {"padding": other_padding(map)} for change in changes]
     choices = [(other, change) for other in cells for change in changes]
     for other in cells:  # orders of gates only with what belongs to the same equations
         own = gates(other)
@@ -76,7 +78,7 @@ def _declarations(cell: Cell, map: LayerMap) -> Iterator[tuple[Cell, LayerMap]]:
 
 
 def _changes(c: Conformance, other: Conformance) -> dict[str, bool | str]:
-    names = ("mirrored", "transposed", "batch_first", "gates")
+    names = ("mirrored", "transposed", "batch_first", "gates", "padding")
     return {n: getattr(other.map, n) for n in names if getattr(c.map, n) != getattr(other.map, n)}
 
 
@@ -88,11 +90,13 @@ def _said(c: Conformance, other: Conformance) -> str:
         ("transposed", False): "weights have the shape (in, out)",
         ("batch_first", True): "sequences are (N, T, ·)",
         ("batch_first", False): "sequences are (T, N, ·)",
+        ("padding", "zeros"): "after a sequence's end the outputs are zero",
+        ("padding", "state"): "after a sequence's end the outputs hold the state",
     }
     texts = [
         f"the gates of W_x, W_h, b are in the order {value}"
         if name == "gates"
-        else said[name, bool(value)]
+        else said[name, value]
         for name, value in _changes(c, other).items()
     ]
     if other.cell != c.cell:

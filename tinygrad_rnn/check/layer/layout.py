@@ -190,6 +190,11 @@ def gates(cell: Cell, parameter: str = "W_x") -> str:
     return "ifgo" if isinstance(cell, LSTMCell) else "h"
 
 
+def other_padding(map: LayerMap) -> str:
+    """Return what the outputs may hold after a sequence's end, instead of what is declared."""
+    return "zeros" if map.padding == "state" else "state"
+
+
 def as_map(map: LayerMap | Mapping[str, Any] | None) -> LayerMap:
     """Return a LayerMap for its fields as a dict, such as a TOML file holds."""
     if isinstance(map, LayerMap):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinygrad_rnn.check.layer.arrays import on_any_arrays
+from tinygrad_rnn.check.layer.layout import other_padding
 from tinygrad_rnn.check.layer.outcome import OUTPUTS, Conformance, Outcome, specification
 from tinygrad_rnn.check.layer.probe import Probe
 from tinygrad_rnn.check.layer.rounding import Reference, differentiate
@@ -79,12 +80,32 @@ def likely_mistakes_with_lengths(c: Conformance, witness: Trial) -> list[str]:
     if any(o.reference is None or not o.wrong for o in outcomes):
         return []
     try:
-        found = likely_mistakes([_call(c, o) for o in outcomes], list(outcomes[0].wrong))
+        calls = [_call(c, o) for o in outcomes]
+        found = likely_mistakes(calls, list(outcomes[0].wrong))
+        found = found or _after_the_end(c, [o.trial for o in outcomes], calls)
     except Refusal:
         return []
     for k, name in enumerate(OUTPUTS):
         found = [text.replace(f"outputs[{k}]", name) for text in found]
     return found
+
+
+def _after_the_end(c: Conformance, trials: Sequence[Trial], calls: Sequence[Call]) -> list[str]:
+    """Say what is wrong with the steps after a sequence's end."""
+    map = replace(c.map, padding=other_padding(c.map))
+    references = [Conformance(c.subject, c.cell, map, c.params).run(t).reference for t in trials]
+    for s, reference in zip(calls, references, strict=True):
+        gradients = reference.gradients if reference else {}
+        if not all(n in gradients and s.near(n, v, gradients[n].value) for n, v in s.got.items()):
+            break
+    else:
+        how = {"zeros": "used, though hs is zero there", "state": "ignored"}[c.map.padding]
+        return [f"the cotangents of hs after a sequence's end are {how}"]
+    for s in calls:
+        over = np.arange(len(s.right["x"]))[:, None] >= s.inputs[c.map.lengths]
+        if s.got["x"].shape != s.right["x"].shape or not np.any(np.abs(s.got["x"][over]) > 0):
+            return []
+    return ["∂L/∂x is not zero after a sequence's end: the backward pass needs the mask too"]
 
 
 def _call(c: Conformance, o: Outcome) -> Call:
