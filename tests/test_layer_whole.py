@@ -122,6 +122,14 @@ def test_a_mistake_that_is_none_of_these_is_not_named() -> None:
     assert (found.verdict, found.culprits, found.mistakes) == ("REFUTED", ["A"], [])
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_a_ratio_is_told_where_squares_leave_the_range(size: float) -> None:
+    true = size * np.array([0.5, -2.0, 1.0])
+    run = lambda v: ((v["x"] * true,), v)  # noqa: E731
+    found = tg.check_backward(run, lambda d, v: {"x": 3 * d[0] * true}, {"x": np.ones(3)})
+    assert found.mistakes == ["∂L/∂x is 3 times what it must be"], str(found)
+
+
 def test_what_is_kept_from_earlier_calls_is_told() -> None:
     kept: Gradients = {}
 
