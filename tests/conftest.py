@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +31,35 @@ settings.register_profile(
     "deep", settings.get_profile("default"), max_examples=2000, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before a process says that it is ready for tests
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Share the kernels' compilation among the test processes: else each compiles all of them."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if not worker or all(item.path.name != "test_kernels.py" for item in session.items):
+        return
+    import numpy as np
+
+    import tinygrad_rnn as tg
+    from tinygrad_rnn.cells import Cell
+
+    def gradients(cell: Cell) -> None:
+        for dtype in np.float32, np.float64:
+            ones = np.ones((1, 1), dtype)
+            tg.bptt(cell, cell.init(0, dtype), ones, ones, method="kernel")
+
+    def products() -> None:
+        cell, ones = tg.RNNCell(1, 1), np.ones((1, 1))
+        tg.jacobian_chain(cell, cell.init(0), ones).singular_values()
+
+    rnn, gru, lstm = (
+        partial(gradients, make(1, 1)) for make in (tg.RNNCell, tg.GRUCell, tg.LSTMCell)
+    )
+    number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for compiled in (rnn, gru, products, lstm)[number::count]:
+        with suppress(Exception):  # the tests tell
+            compiled()
 
 
 @pytest.fixture(scope="session")
