@@ -7,6 +7,8 @@ every other threshold says what it follows from.
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from fractions import Fraction
 from xml.etree.ElementTree import parse
 
@@ -49,6 +51,17 @@ def done(name, folder, *options):
     return numbers
 
 
+@pytest.fixture
+def _one_process(monkeypatch):
+    """Let a sweep compute here; others are by processes and on a cluster."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+
+
+@pytest.mark.parametrize("function", [heatmap.learn, phase.log_norms, recall.learn])
+def test_a_sweep_s_function_is_found_by_other_processes(function):
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
 # ---- what each shows --------------------------------------------------------------------------
 
 
@@ -67,6 +80,7 @@ def test_sentences(tmp_path):
     assert max(numbers["losses"][-1]) < np.log(2) < max(numbers["losses"][0])
 
 
+@pytest.mark.usefixtures("_one_process")
 def test_recall(tmp_path):
     numbers = done("recall", tmp_path)
     short, long = numbers["lags"]
@@ -94,6 +108,7 @@ def test_a_skip_connection_by_two_roads():
     assert all((tape[name] == chain[name]).all() for name in (*params, "x"))
 
 
+@pytest.mark.usefixtures("_one_process")
 def test_heatmap(tmp_path):
     pytest.importorskip("sklearn", reason="needs scikit-learn")
     numbers = done("heatmap", tmp_path)

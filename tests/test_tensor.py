@@ -249,11 +249,11 @@ def test_what_is_not_needed_is_not_computed() -> None:
     assert len(vjps) == 1
 
 
-def test_a_million_operations() -> None:
-    """No recursion: not in the sweeps, and not when the record is freed."""
+def test_many_operations() -> None:
+    """No recursion, which 8 MB of stack would not hold: not in the sweeps, nor as all is freed."""
     x = Tensor(1.0)
     y = x
-    for _ in range(1_000_000):
+    for _ in range(100_000):
         y = -y
     y.backward()
     assert x.grad == 1
