@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from typing import Any
 
@@ -203,21 +202,6 @@ def test_processes_with_more_threads_compute_the_same_and_so_do_their_children()
         digests += subprocess.check_output(command, env=env, timeout=600).split()
     assert len(digests) == 4
     assert len(set(digests)) == 1
-
-
-def test_nobody_waits_for_a_thread_that_has_not_begun(monkeypatch) -> None:
-    free, done = threading.Event(), np.zeros(100, int)
-
-    def work(start: int, stop: int) -> None:
-        done[start:stop] += 1
-
-    with ThreadPoolExecutor(1) as busy:
-        busy.submit(free.wait)
-        monkeypatch.setattr(compiling, "_pool", lambda process: busy)
-        monkeypatch.setattr(compiling, "threads", lambda: 2)
-        compiling.in_blocks(work, len(done), 32, math.inf)
-        free.set()
-    assert (done == 1).all()
 
 
 def test_what_a_thread_raises_is_raised(monkeypatch) -> None:

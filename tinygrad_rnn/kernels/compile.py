@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +105,9 @@ def in_blocks(f: Callable[..., None], total: int, largest: int, work: float, *ar
 
     if workers == 1 or len(blocks) == 1:
         return work_off()
-    others = [_pool(os.getpid()).submit(work_off) for _ in range(workers - 1)]
-    work_off()
-    for other in others:
-        if not other.cancel():  # for a thread that has not begun nothing is left
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work_off) for _ in range(workers - 1)]
+        work_off()
+        for other in others:
             other.result()  # raises what was raised there
     return None
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return the threads that help this process: they wait, which is faster than to be made.
-
-    A forked process inherits none of them.
-    """
-    return ThreadPoolExecutor(os.cpu_count())
