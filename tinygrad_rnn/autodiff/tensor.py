@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from tinygrad_rnn.composed import COMPOSED, CONSTANT, Function, public_name
 from tinygrad_rnn.functions import Array, astype, getitem
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A primitive: its value, its Jacobian–vector product and its vector–Jacobian product.
 
@@ -41,7 +42,11 @@ class Rule:
     jvps: tuple[Any, ...] | Function
     vjps: tuple[Any, ...] | Function
     keywords: tuple[str, ...] = ()
-    name = property(lambda self: public_name(self.value), doc="What a user calls it.")
+
+    @cached_property
+    def name(self) -> str:
+        """What a user calls it."""
+        return public_name(self.value)
 
 
 RULES: dict[Function, Rule] = {}

@@ -196,7 +196,9 @@ class Conformance:
         for name, value in zip(OUTPUTS, outputs, strict=False):
             shape = (trial.T, *small) if name == "hs" else small
             if value.shape != shape:
-                return f"{name} must have shape {shape}, got {value.shape}"
+                one = name == "hs" and value.shape == small
+                hint = ". A layer that returns one state only is for check_backward" if one else ""
+                return f"{name} must have shape {shape}, got {value.shape}{hint}"
             if value.dtype.kind != "f":
                 return f"{name} must hold floats, got {value.dtype}"
         return ""

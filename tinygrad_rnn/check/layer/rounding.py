@@ -115,7 +115,8 @@ def _propagate(nodes: Sequence[Tensor], u: float, tiny: float) -> dict[int, Arra
             error = error + 18 * u
         elif name not in EXACT:
             error = error + u * roundings(node) + tiny
-        errors[node._serial] = np.broadcast_to(error, node.shape)
+        shape = node._value.shape
+        errors[node._serial] = error if np.shape(error) == shape else np.broadcast_to(error, shape)
     return errors
 
 
@@ -134,7 +135,7 @@ def _inherited(node: Tensor, name: str, errors: dict[int, Array]) -> Array:
         ]
     if not isinstance(rule.jvps, tuple):
         return np.abs(rule.jvps(inward, node._value, *values))
-    total: Array = np.zeros(node.shape)
+    total: Array = 0.0
     for error, jvp in zip(inward, rule.jvps):  # noqa: B905  # options have no product
         if error is not None and jvp is not None:
             total = total + np.abs(jvp(error, node._value, *values, **keywords))
