@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from typing import Any
 
@@ -202,6 +203,40 @@ def test_processes_with_more_threads_compute_the_same_and_so_do_their_children()
         digests += subprocess.check_output(command, env=env, timeout=600).split()
     assert len(digests) == 4
     assert len(set(digests)) == 1
+
+
+def test_nobody_waits_for_a_thread_that_has_not_begun(monkeypatch) -> None:
+    free, done = threading.Event(), np.zeros(100, int)
+
+    def work(start: int, stop: int) -> None:
+        done[start:stop] += 1
+
+    with ThreadPoolExecutor(1) as busy:
+        busy.submit(free.wait)
+        monkeypatch.setattr(compiling, "_pool", lambda process: busy)
+        monkeypatch.setattr(compiling, "threads", lambda: 2)
+        compiling.in_blocks(work, len(done), 32, math.inf)
+        free.set()
+    assert (done == 1).all()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="only Linux says where a thread is"
+)
+def test_a_helper_leaves_the_core_of_its_caller_who_may_go_anywhere(monkeypatch) -> None:
+    allowed, both = os.sched_getaffinity(0), threading.Barrier(2, timeout=60)
+    cores: dict[int, set[int]] = {}
+
+    def work(start: int, stop: int) -> None:
+        cores[threading.get_ident()] = os.sched_getaffinity(0)
+        both.wait()
+
+    monkeypatch.setattr(compiling, "threads", lambda: 2)
+    compiling.in_blocks(work, 64, 32, math.inf)
+    assert cores.pop(threading.get_ident()) == os.sched_getaffinity(0) == allowed
+    (helper,) = cores.values()
+    assert len(helper) == max(1, len(allowed) - 1)
+    assert helper <= allowed
 
 
 def test_what_a_thread_raises_is_raised(monkeypatch) -> None:
