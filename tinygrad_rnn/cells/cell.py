@@ -214,7 +214,8 @@ def check_shape(
     ValueError
         Saying the shape in letters, in numbers, and what came.
     """
-    shape, got = measure(letters, sizes), value(a).shape
+    shape = measure(letters, sizes)
+    got = a.shape if hasattr(a, "shape") else np.shape(a)
     if got != shape:
         comma = "," if len(letters) == 1 else ""
         raise ValueError(
@@ -262,7 +263,7 @@ def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     floats: dict[str, Array] = {}
     first, system, exact, dtype, own = "", "", "", None, ""
     for name, given in arrays.items():
-        a = value(given)
+        a = raw(given)
         if a.dtype is not dtype:  # most often all arrays have one
             dtype = a.dtype
             if dtype.kind not in "fcO":

@@ -64,9 +64,12 @@ def _shaped(
         state = cell.initial_state(N, x.dtype)
     else:
         _check_components("state", state, cell)
+        names = _labels("state", cell.state_names)
         state = tuple(
-            _batched(name, s, ("N", "H"), sizes, single)
-            for name, s in zip(_labels("state", cell.state_names), state, strict=True)
+            [
+                _batched(name, s, ("N", "H"), sizes, single)
+                for name, s in zip(names, state, strict=True)
+            ]
         )
     return params, x, state, single
 
@@ -88,16 +91,14 @@ def pose(
     params, x, state, single = _shaped(cell, params, x, state)
     sizes = {**cell.sizes, "T": x.shape[0], "N": x.shape[1]}
     d_outputs = _batched("d_outputs", d_outputs, ("T", "N", "H"), sizes, single)
+    states, finals = _labels("state", cell.state_names), _labels("d_state", cell.state_names)
     if d_state is None:
         d_state = (None,) * len(state)
     _check_components("d_state", d_state, cell)
-    d_final = tuple(
-        np.zeros(s.shape, s.dtype)  # faster than zeros_like
-        if d is None
-        else _batched(f"d_state {name}", d, ("N", "H"), sizes, single)
-        for name, d, s in zip(cell.state_names, d_state, state, strict=True)
-    )
-    states, finals = _labels("state", cell.state_names), _labels("d_state", cell.state_names)
+    d_final = [
+        np.zeros(s.shape, s.dtype) if d is None else _batched(name, d, ("N", "H"), sizes, single)
+        for name, d, s in zip(finals, d_state, state, strict=True)
+    ]
     arrays: Mapping[str, Array] = {
         "x": x,
         **params,

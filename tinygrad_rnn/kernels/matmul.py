@@ -41,12 +41,12 @@ def padded(G: int, dtype: np.dtype[Any]) -> int:
 
 def panels(B: Array) -> Array:
     """Arrange B (K, G) in panels (⌈G/w⌉, K, w) with w numbers in WIDTH bytes; zeros fill up."""
-    (K, G), wide = B.shape, padded(B.shape[1], B.dtype)
-    if wide > G:
-        B, narrow = np.zeros((K, wide), B.dtype), B
+    (K, G), w = B.shape, WIDTH // B.itemsize
+    P = -(-G // w)
+    if P * w > G:
+        B, narrow = np.zeros((K, P * w), B.dtype), B
         B[:, :G] = narrow
-    w = WIDTH // B.itemsize
-    return np.ascontiguousarray(B.reshape(K, wide // w, w).swapaxes(0, 1))
+    return np.ascontiguousarray(B.reshape(K, P, w).swapaxes(0, 1))
 
 
 def _tile(rows: int, width: int) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -45,7 +46,12 @@ def _kernel(cell: Cell, arrays: tuple[Array, ...]) -> tuple[Any, tuple[Any, ...]
             f"{type(cell).__name__} on {kinds}. Use method='tape'."
         )
     name, options = _KERNELS[type(cell)]
-    return import_module(f"tinygrad_rnn.kernels.{name}"), options(cell)
+    return _module(name), options(cell)
+
+
+@cache
+def _module(name: str) -> Any:
+    return import_module(f"tinygrad_rnn.kernels.{name}")
 
 
 def _plain(a: Array) -> Array:
@@ -153,14 +159,18 @@ def gradients(
     if truncate is not None and truncate < len(problem.x):
         return _windows(problem, truncate)
     (cell, params, x, state, d_outputs, d_state), active, back = _ordered(problem, lengths)
-    module, options, states, saved = _forward(cell, params, x, state, active)
+    module, options = _kernel(cell, (x,))  # a problem has one dtype
+    states, saved = module.forward(params, x, state, active, *options)
     losses = [d_outputs, *[x[:0] for _ in state[1:]]]  # the loss sees h only
     result: Gradients = module.backward(
         params, x, states, saved, losses, d_state, later or _zeros(params), active, *options
     )
     result["x"] = result["x"][:, back]
     result["state"] = tuple(s[back] for s in result["state"])
-    _warn("bptt", (*(result[name] for name in params), result["x"], *result["state"]))
+    found = [*map(result.__getitem__, params), result["x"], *result["state"]]
+    if not finite([states, *found]):
+        _warn("unroll", [states])
+        _warn("bptt", found)
     return result
 
 
@@ -172,7 +182,7 @@ def final(problem: Problem, lengths: Array | None) -> State:
 
 def stride(N: int) -> int:
     """Return the steps that the kernels' sums over time advance by; see `kernels.matmul`."""
-    steps: int = import_module("tinygrad_rnn.kernels.matmul").stride(N)
+    steps: int = _module("matmul").stride(N)
     return steps
 
 
