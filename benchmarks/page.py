@@ -31,14 +31,16 @@ python -m benchmarks.chain --threads 1
 
 This page is made of such runs by `python -m benchmarks.page`. All contenders share one process and
 have the same number of threads; each begins when the threads of the one before it are asleep.
-Measured on {cpu} with {versions}.
+Large calls of ours use as many threads as `OMP_NUM_THREADS` says, or else every core; the results
+are the same bit for bit. Measured on {cpu} with {versions}.
 """
 SEQUENCE = """## A sequence, forward and backward
 
 All gradients of a layer over T steps, N sequences, D inputs, H units, against `torch.nn.RNN`, `GRU`
 and `LSTM` (eager; the LSTM in float32 is oneDNN's, the others are loops over the steps) and
 `jax.jit(jax.grad(scan))`. The *floor* is the time of the same matrix products alone, by NumPy's
-BLAS; where the ratio to it is near 1 there is nothing left to gain.
+BLAS; where the ratio to it is near 1 there is nothing left to gain. Of a call as small as the first
+of the RNN three quarters are Python's: the checks of what comes and of what goes, and the calls.
 """
 SCALING = """## Long sequences
 
