@@ -205,6 +205,24 @@ def test_processes_with_more_threads_compute_the_same_and_so_do_their_children()
     assert len(set(digests)) == 1
 
 
+LATE = """
+import threading, numpy as np, tinygrad_rnn as tg
+from tinygrad_rnn.kernels import compile
+compile.PARALLEL, compile.threads = 0, lambda: 2
+cell, x, d = tg.RNNCell(9, 7), np.ones((40, 64, 9)), np.ones((40, 64, 7))
+
+def late():
+    threading.main_thread().join()
+    print(tg.bptt(cell, cell.init(0), x, d, method="kernel")["b"].shape)
+
+threading.Thread(target=late).start()
+"""
+
+
+def test_while_the_interpreter_ends_one_thread_does_all() -> None:
+    assert subprocess.check_output([sys.executable, "-c", LATE], timeout=600) == b"(7,)\n"
+
+
 def test_nobody_waits_for_a_thread_that_has_not_begun(monkeypatch) -> None:
     free, done = threading.Event(), np.zeros(100, int)
 

@@ -121,7 +121,10 @@ def in_blocks(f: Callable[..., None], total: int, largest: int, work: float, *ar
                 os.sched_setaffinity(0, others)
         work_off()
 
-    helpers = [_pool(os.getpid()).submit(help_out) for _ in range(workers - 1)]
+    helpers = []
+    with suppress(RuntimeError):  # no thread can be had, as when the interpreter is about to end
+        for _ in range(workers - 1):
+            helpers.append(_pool(os.getpid()).submit(help_out))
     work_off()
     for helper in helpers:
         if not helper.cancel():  # for one that has not begun nothing is left
