@@ -67,8 +67,8 @@ class Cotangents(dict[int, Array]):
                 return self._add_part(node, g)
             g = np.asarray(g)
         if g.shape != value.shape:
-            same = g.size == value.size  # the same numbers in the same order
-            g = g.reshape(value.shape) if same else unbroadcast(g, value.shape)
+            # As many numbers are the same numbers, in the same order.
+            g = g.reshape(value.shape) if g.size == value.size else unbroadcast(g, value.shape)
         if g.dtype is not value.dtype:
             g = cast(g, value.dtype)
         key = node._serial

@@ -42,11 +42,7 @@ class Rule:
     jvps: tuple[Any, ...] | Function
     vjps: tuple[Any, ...] | Function
     keywords: tuple[str, ...] = ()
-
-    @cached_property
-    def name(self) -> str:
-        """What a user calls it."""
-        return public_name(self.value)
+    name = cached_property(lambda self: public_name(self.value))  # what a user calls it
 
 
 RULES: dict[Function, Rule] = {}
