@@ -132,6 +132,15 @@ def test_the_bounds_are_attained():
     W = np.concatenate([np.zeros((2, 2)), np.array([[0.0, 3.0], [0.0, 0.0]])], axis=1)
     params = {"W_x": np.zeros((1, 4)), "W_h": W, "b": np.array([-50.0, 50.0, 0.0, 0.0])}
     attained(cell, params, cell.initial_state(1), growth(cell, params))
+    # GRU: z = 1, r = 1/2 and its weight adds to the candidate's.
+    W = np.array([[1.0, 0.0, 1.0]])
+    for variant, h, b, more in (
+        ("reset_before", 2.0, [-2.0, 50.0, -1.0], {}),
+        ("reset_after", 0.0, [0.0, 50.0, -4.0], {"b_h": np.array([8.0])}),
+    ):
+        cell, state = GRUCell(1, 1, variant=variant), (np.array([[h]]),)
+        params = {"W_x": np.zeros((1, 3)), "W_h": W, "b": np.array(b), **more}
+        attained(cell, params, state, local_growth(cell, params, np.zeros((1, 1)), state)[0])
     # LSTM: all gates open, nothing but the candidate reads h.
     cell = LSTMCell(1, 2)
     W = np.zeros((2, 8))
