@@ -173,7 +173,7 @@ def test_the_environment_limits_the_threads(monkeypatch, variable, value, number
 
 
 BITS = """
-import hashlib, os, sys, numpy as np, tinygrad_rnn as tg
+import hashlib, os, numpy as np, tinygrad_rnn as tg
 from tinygrad_rnn.kernels import compile
 compile.PARALLEL = 0
 

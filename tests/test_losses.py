@@ -82,6 +82,11 @@ def test_the_gradient_of_cross_entropy_is_softmax_minus_q(N, C, seed) -> None:
     assert_within(engine(z, q), formula(z, q), total(errors(ours), errors(theirs)))
 
 
+@pytest.mark.parametrize("loss", [squared_error, binary_cross_entropy])
+def test_numbers_and_lists_are_arrays(loss) -> None:
+    assert loss([1.0], [0.5]) == loss(1.0, 0.5) == loss(np.array([1.0]), np.array([0.5]))
+
+
 def test_squared_error_runs_on_every_number_system() -> None:
     p, t = rational([1, Fraction(1, 3)]), rational([0, 1])
     assert squared_error(p, t) == 1 + Fraction(4, 9)

@@ -159,7 +159,8 @@ class Cell(ABC):
                 f"unknown: {', '.join(n for n in got if n not in expected) or 'none'}."
             )
         for name, letters in self.layout.items():
-            shape = np.shape(value(params[name]))
+            array = value(params[name])
+            shape = array.shape
             if shape == shapes[name]:
                 continue
             meant = [other for other, s in shapes.items() if s == shape]
@@ -169,7 +170,7 @@ class Cell(ABC):
                 hint = " Did you pass it transposed? Weights multiply from the right, x @ W_x."
             else:
                 hint = ""
-            check_shape(name, params[name], letters, self.sizes, hint)
+            check_shape(name, array, letters, self.sizes, hint)
 
 
 def split(a: Array, gates: int) -> list[Array]:
@@ -215,11 +216,10 @@ def check_shape(
         Saying the shape in letters, in numbers, and what came.
     """
     shape = measure(letters, sizes)
-    got = a.shape if hasattr(a, "shape") else np.shape(a)
-    if got != shape:
+    if a.shape != shape:
         comma = "," if len(letters) == 1 else ""
         raise ValueError(
-            f"{name} must have shape ({', '.join(letters)}{comma}) = {shape}, got {got}.{hint}"
+            f"{name} must have shape ({', '.join(letters)}{comma}) = {shape}, got {a.shape}.{hint}"
         )
 
 
@@ -263,7 +263,7 @@ def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     floats: dict[str, Array] = {}
     first, system, exact, dtype, own = "", "", "", None, ""
     for name, given in arrays.items():
-        a = raw(given)
+        a = value(given)
         if a.dtype is not dtype:  # most often all arrays have one
             dtype = a.dtype
             if dtype.kind not in "fcO":
@@ -285,9 +285,9 @@ def check_numbers(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
         if own != "object":
             floats[name] = a
     if floats and not finite(floats.values()):
-        for name, a in floats.items():
-            for at in np.argwhere(~np.isfinite(a)).tolist()[:1]:
-                raise ValueError(f"{name} must be finite, got {a[*at]} at index {tuple(at)}.")
+        name, a = next((name, a) for name, a in floats.items() if not finite([a]))
+        at = tuple(np.argwhere(~np.isfinite(a))[0].tolist())
+        raise ValueError(f"{name} must be finite, got {a[at]} at index {at}.")
     return _floats_lifted(arrays, first, exact) if first and exact else arrays
 
 
